@@ -1,0 +1,171 @@
+"""What sonostream says about a frame: the typed form of the header on the wire.
+
+Readers must ignore fields they don't know; within a schema number fields are only ever added. Points and
+sizes are in pixels of the source's frame, with the origin at its top left corner, unless a name ends in
+`_mm`. Instants named `_monotonic` are nanoseconds on the daemon's CLOCK_MONOTONIC; `captured_at` and `at`
+are nanoseconds since the epoch.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from streamer.frame import Clock, FeedState
+
+ANALYSIS_SCHEMA = "sonostream.analysis/1"
+EVENT_SCHEMA = "sonostream.event/1"
+INTENDED_USE = "research only"
+
+Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
+
+
+class Size(Struct, frozen=True):
+    """Pixels of a picture."""
+
+    width: int
+    height: int
+
+
+class Region(Struct, frozen=True):
+    """The part of a frame that shows ultrasound; nothing outside it is analysed or published."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class Classes(Struct, frozen=True):
+    """What the view shows, as class probabilities that sum to 1."""
+
+    names: list[str]
+    raw: list[Probability]
+    """From this frame alone."""
+    smoothed: list[Probability]
+    """Accumulated over time; equal to `raw` where smoothing is off."""
+    label: str
+    """The class to show: follows `smoothed` with hysteresis."""
+    stable: bool
+    """The label has held, and its smoothed probability stayed above the configured level, for the configured time."""
+    malignancy: Probability
+    """Smoothed calibrated probability of the class `malignant`; 0 where the model has none."""
+
+
+class Lesion(Struct, frozen=True):
+    """One connected lesion of the smoothed mask."""
+
+    track: int
+    """Identity over time, counted per source from 1."""
+    contour: list[tuple[float, float]]
+    """Closed polygon of (x, y)."""
+    box: tuple[float, float, float, float]
+    """(x, y, width, height)."""
+    area_px: float
+    longest_px: float
+    """Longest diameter."""
+    perpendicular_px: float
+    """Largest extent perpendicular to the longest diameter."""
+    probability: Probability
+    """Mean smoothed lesion probability inside the contour."""
+    area_mm2: float | None = None
+    """Like the other millimetres: None unless the source knows its pixel spacing."""
+    longest_mm: float | None = None
+    perpendicular_mm: float | None = None
+
+
+class Mask(Struct, frozen=True):
+    """Layout of the mask bytes: the smoothed lesion probability over the region, 0 to 255."""
+
+    width: int
+    height: int
+    encoding: Literal["raw"] = "raw"
+    """`raw`: one byte per cell, row by row."""
+
+
+class Latency(Struct, frozen=True):
+    """Where the time between capture and publishing went, in seconds."""
+
+    total: float
+    stages: dict[str, float]
+    """Keys in order: capture, wait, resize, inference, smoothing, lesions."""
+
+
+class Model(Struct, frozen=True):
+    """Which model answered, and on what."""
+
+    name: str
+    version: str
+    runtime: str
+    precision: str
+    sha256: str
+
+
+class Analysis(Struct, frozen=True, kw_only=True):
+    """The answer for one frame of one source."""
+
+    schema: Literal["sonostream.analysis/1"] = ANALYSIS_SCHEMA
+    publisher: str
+    """Changes when the daemon restarts, and with it `seq` and `frame_id` start over."""
+    source: str
+    seq: int
+    """Counts the analyses of this source: a gap is the subscriber's own loss."""
+    frame_id: int
+    """Counts the frames of this source: a gap is what `dropped` explains."""
+    state: FeedState
+    """Unless it is `live`, the frame was not analysed: `classes` is None and `lesions` is empty."""
+    captured_at: int
+    captured_monotonic: int
+    clock: Clock
+    published_monotonic: int
+    age: float
+    """Seconds from capture to publishing."""
+    media_time: float | None
+    """Seconds into the clip or stream, where there is such a time."""
+    frame: Size
+    region: Region
+    pixel_spacing_mm: tuple[float, float] | None
+    """(row, column), or None where unknown."""
+    classes: Classes | None
+    lesions: list[Lesion]
+    mask: Mask | None
+    view_change: str | None
+    """Why the smoothing started afresh with this frame: scene_cut, gap, resolution, state; None if it went on."""
+    latency: Latency
+    dropped: dict[str, int]
+    """Frames dropped since the previous analysis of this source, by reason."""
+    model: Model
+    intended_use: Literal["research only"] = INTENDED_USE
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """Something that happened to a source, or the regular sign that the daemon lives."""
+
+    schema: Literal["sonostream.event/1"] = EVENT_SCHEMA
+    publisher: str
+    source: str
+    seq: int
+    """Counts the events of this source."""
+    kind: Literal["heartbeat", "state", "lost", "reconnected", "ended"]
+    state: FeedState
+    at: int
+    monotonic: int
+    detail: str = ""
+    """For people; holds no URL, path or name of a patient."""
+    captured: int = 0
+    """Frames captured from this source so far."""
+    analyzed: int = 0
+    dropped: dict[str, int] = {}  # noqa: RUF012 - msgspec copies a struct's mutable default
+    """Frames dropped so far, by reason."""
+
+
+def json_schema() -> bytes:
+    """Return the JSON Schema of analyses and events, for readers in any language."""
+    schemas, components = msgspec.json.schema_components([Analysis, Event], ref_template="#/$defs/{name}")
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "sonostream results",
+        "oneOf": list(schemas),
+        "$defs": components,
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=2)
