@@ -47,7 +47,7 @@ class Classes(Struct, frozen=True):
     label: str
     """The class to show: follows `smoothed` with hysteresis."""
     stable: bool
-    """The label has held, and its smoothed probability stayed above the configured level, for the configured time."""
+    """The label has held, with its probability above the configured level, for the configured time."""
     malignancy: Probability
     """Smoothed calibrated probability of the class `malignant`; 0 where the model has none."""
 
@@ -130,7 +130,7 @@ class Analysis(Struct, frozen=True, kw_only=True):
     lesions: list[Lesion]
     mask: Mask | None
     view_change: str | None
-    """Why the smoothing started afresh with this frame: scene_cut, gap, resolution, state; None if it went on."""
+    """Why smoothing began afresh with this frame (see `smoothing.ViewChange`); None if it went on."""
     latency: Latency
     dropped: dict[str, int]
     """Frames dropped since the previous analysis of this source, by reason."""
@@ -155,7 +155,7 @@ class Event(Struct, frozen=True, kw_only=True):
     captured: int = 0
     """Frames captured from this source so far."""
     analyzed: int = 0
-    dropped: dict[str, int] = {}  # noqa: RUF012 - msgspec copies a struct's mutable default
+    dropped: dict[str, int] = {}
     """Frames dropped so far, by reason."""
 
 

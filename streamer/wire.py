@@ -1,8 +1,8 @@
 """Messages over ZeroMQ: `[topic, header JSON, mask bytes, picture bytes?]`.
 
 Topics are `sonostream/analysis/<source>`, `sonostream/preview/<source>` and `sonostream/event/<source>`. The
-channel comes first because ZeroMQ selects by prefix: who wants the results of all sources must not have to pay
-for their pictures. A preview is an analysis with a JPEG of the same frame's region: mask and picture always
+channel comes first because ZeroMQ selects by prefix: who wants the results of all sources must not have to
+pay for their pictures. A preview is an analysis with a JPEG of the same frame's region: mask and picture always
 belong together.
 """
 
