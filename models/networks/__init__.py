@@ -1,0 +1,1 @@
+"""The networks, in PyTorch; `models.create` builds them."""

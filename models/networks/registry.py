@@ -1,0 +1,162 @@
+"""Every network by name: what it is, how it is built, what it costs. Needs no torch until one is built."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from models.networks.base import Network
+
+logger = logging.getLogger(__name__)
+
+CLASSES = ("benign", "malignant", "normal")
+"""Names of the first K classes, in the order of every network's class logits."""
+
+
+class ModelError(ValueError):
+    """A name, option, weights file or frame that a network cannot take; says what is allowed instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What is known of a network before it is built."""
+
+    name: str
+    builder: str
+    """`module:function` that returns the network; its keyword arguments are the network's options."""
+    paper: str
+    doi: str | None = None
+    size: int
+    """Side of the frame, in pixels, that the paper or its sheet uses."""
+    size_divisor: int
+    num_classes: int = 2
+    """Classes in the paper; 0 for a network that only segments."""
+    regions: tuple[str, ...] = ()
+    """Meaning of the channels of `Output.lesion_logits`; empty for a network that only classifies."""
+    auxiliary: Mapping[str, str] = field(default_factory=dict)
+    """`Output.auxiliary` of the default network: name -> shape and meaning."""
+    weights: str | None = None
+    """The file of ImageNet weights, as torchvision publishes it, that its backbone can start from."""
+    note: str = ""
+    licence: str = "Apache-2.0; written from the paper, no code or weights of its authors"
+
+
+_CARDS = (
+    Card(
+        name="mtl_oca",
+        builder="models.networks.mtl_oca:MTLOCA",
+        paper="Lu, Sun, Wang, Yu: Automatic joint segmentation and classification of breast ultrasound images"
+        " via multi-task learning with object contextual attention. Front. Oncol. 2025",
+        size=128,
+        size_divisor=8,
+        num_classes=3,
+        regions=("background", "lesion"),
+        auxiliary={"coarse_logits": "N x 2 x H x W: the soft object regions D before eq 1"},
+        note="reads gray and its Gaussian-derivative magnitude; widths and class pooling are ours",
+    ),
+)
+CARDS = {card.name: card for card in _CARDS}
+
+
+def list_models() -> list[str]:
+    """Name every network that `create` can build."""
+    return list(CARDS)
+
+
+def card(name: str) -> Card:
+    """Look up what is known of a network.
+
+    :raises ModelError: if there is no such network.
+    """
+    try:
+        return CARDS[name]
+    except KeyError:
+        raise ModelError(f"no network named {name!r}; there are {', '.join(CARDS)}") from None
+
+
+def build(name: str, **options: Any) -> Network:
+    """Build a network by its name, with random weights.
+
+    :param options: `num_classes`, `in_channels`, `size` and the network's own.
+    :raises ModelError: if there is no such network or option, or an option has an impossible value.
+    """
+    known = card(name)
+    module, _, function = known.builder.partition(":")
+    builder: Callable[..., Network] = getattr(import_module(module), function)
+    allowed = _options(builder)
+    unknown = sorted(set(options) - set(allowed))
+    if unknown:
+        raise ModelError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(allowed)}")
+    network = builder(**options)
+    network.name = name
+    network.options = dict(options)
+    return network
+
+
+def create(name: str, *, weights: str | None = None, **options: Any) -> Network:
+    """Build a network by its name, its backbone with ImageNet weights where a file of them is given.
+
+    :param weights: a local file with torchvision's key names; nothing is ever fetched.
+    :param options: `num_classes`, `in_channels`, `size` and the network's own.
+    :raises ModelError: if there is no such network or option, an option has an impossible value, or the
+        weights do not fit.
+    """
+    network = build(name, **options)
+    expected = card(name).weights
+    if weights is not None:
+        raise ModelError(f"{name} has no pretrained backbone: leave weights out")
+    if expected is not None:
+        logger.warning("%s starts from random weights; its paper starts from ImageNet's (%s)", name, expected)
+    return network
+
+
+class Description(NamedTuple):
+    """One row of `sonostream models`."""
+
+    name: str
+    paper: str
+    parameters: int
+    gmacs: float
+    """Billions of multiply-accumulates for one frame of `input`, in convolutions and matrix products."""
+    input: str
+    outputs: str
+    classes: tuple[str, ...]
+    licence: str
+
+
+def describe(name: str, **options: Any) -> Description:
+    """Count a network and say what it reads and returns.
+
+    :param options: as for `create`.
+    :raises ModelError: as `create`.
+    """
+    import torch
+
+    from models.networks.cost import count_gmacs, count_parameters
+
+    known = card(name)
+    with torch.device("meta"):
+        network = build(name, **options)
+    height, width = network.size
+    outputs = [f"lesion {height}x{width}"] * bool(known.regions) + [f"{len(network.classes)} classes"] * bool(
+        network.classes
+    )
+    return Description(
+        name=name,
+        paper=known.paper,
+        parameters=count_parameters(network),
+        gmacs=count_gmacs(network),
+        input=f"{network.in_channels}x{height}x{width}",
+        outputs=", ".join([*outputs, *known.auxiliary]),
+        classes=network.classes,
+        licence=known.licence,
+    )
+
+
+def _options(builder: Callable[..., object]) -> list[str]:
+    return [name for name in inspect.signature(builder).parameters if name != "self"]
