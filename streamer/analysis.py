@@ -13,10 +13,6 @@ from msgspec import Meta, Struct
 
 from streamer.frame import Clock, FeedState
 
-ANALYSIS_SCHEMA = "sonostream.analysis/1"
-EVENT_SCHEMA = "sonostream.event/1"
-INTENDED_USE = "research only"
-
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
@@ -104,7 +100,7 @@ class Model(Struct, frozen=True):
 class Analysis(Struct, frozen=True, kw_only=True):
     """The answer for one frame of one source."""
 
-    schema: Literal["sonostream.analysis/1"] = ANALYSIS_SCHEMA
+    schema: Literal["sonostream.analysis/1"] = "sonostream.analysis/1"
     publisher: str
     """Changes when the daemon restarts, and with it `seq` and `frame_id` start over."""
     source: str
@@ -135,13 +131,13 @@ class Analysis(Struct, frozen=True, kw_only=True):
     dropped: dict[str, int]
     """Frames dropped since the previous analysis of this source, by reason."""
     model: Model
-    intended_use: Literal["research only"] = INTENDED_USE
+    intended_use: Literal["research only"] = "research only"
 
 
 class Event(Struct, frozen=True, kw_only=True):
     """Something that happened to a source, or the regular sign that the daemon lives."""
 
-    schema: Literal["sonostream.event/1"] = EVENT_SCHEMA
+    schema: Literal["sonostream.event/1"] = "sonostream.event/1"
     publisher: str
     source: str
     seq: int

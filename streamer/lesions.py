@@ -37,7 +37,7 @@ def find_outlines(lesion: Pixels, region: Region) -> list[Outline]:
         return []
     height, width = lesion.shape
     fine = cv2.resize(lesion, (width * _UPSAMPLE, height * _UPSAMPLE), interpolation=cv2.INTER_LINEAR)
-    shape = cv2.compare(cv2.blur(fine, (3, 3)), THRESHOLD - 1, cv2.CMP_GT)
+    shape = (np.asarray(cv2.blur(fine, (3, 3))) >= THRESHOLD).view(np.uint8)
     contours, _ = cv2.findContours(shape, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     least = MIN_AREA * shape.size
     large = [c for c in contours if cv2.contourArea(c) >= least]

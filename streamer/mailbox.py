@@ -53,7 +53,7 @@ class Mailbox(Generic[T]):
             if self._closed:
                 return item
             replaced = None
-            if len(self._items) == self._capacity:
+            if len(self._items) >= self._capacity:
                 replaced = self._items.popleft()
                 self._replaced += 1
             self._items.append(item)
@@ -95,6 +95,12 @@ class Mailbox(Generic[T]):
         self._taken += 1
         self._bell.notify_all()
         return self._items.popleft()
+
+    def resize(self, capacity: int) -> None:
+        """Change how many items fit; items already in it stay."""
+        with self._bell:
+            self._capacity = capacity
+            self._bell.notify_all()
 
     def close(self) -> list[T]:
         """Refuse further items and wake everyone; safe to call twice.

@@ -1,9 +1,10 @@
 """The part of a scanner's screen that shows ultrasound."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.analysis import Region
 from streamer.frame import Pixels
@@ -44,7 +45,7 @@ def find_region(pixels: Pixels) -> Region:
 
     :raises RegionError: if no area of at least a tenth of the screen stands out.
     """
-    gray = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    gray: NDArray[Any] = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     height, width = gray.shape
     reach = max(3, min(height, width) // 40) | 1
     bright = (gray > _BLACK_BELOW).astype(np.uint8)

@@ -7,7 +7,7 @@ classes are averaged as log-probabilities, in which evidence adds. A new view st
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -73,9 +73,10 @@ class Smoother:
 
     def __init__(self, settings: SmoothingSettings | None = None) -> None:
         self._settings = settings or SmoothingSettings()
-        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._restart: ViewChange | None = ViewChange.FIRST
         self._at = 0
+        self._structure: Floats = np.empty(0, np.float32)
         self._region_shape: tuple[int, int] = (0, 0)
 
     def reset(self, reason: ViewChange) -> None:
@@ -145,8 +146,8 @@ class Smoother:
         """
         self._flow.calc(view, self._view, self._motion)
         where = self._motion + self._grid
-        carried = cv2.remap(self._probability, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        before = cv2.remap(self._view, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        carried = _sample(self._probability, where)
+        before = _sample(self._view, where)
         doubt = cv2.blur(cv2.absdiff(before, view), (5, 5)).astype(np.float32) * (1 / 64)
         fresh = 1 - float(np.exp(-elapsed / self._settings.mask_time_s))
         weight = np.clip(doubt, fresh, 1)
@@ -164,6 +165,11 @@ class Smoother:
 
     def _is_stable(self, now: int) -> bool:
         return (now - max(self._label_since, self._weak_at)) * 1e-9 >= self._settings.stable_after_s
+
+
+def _sample(picture: NDArray[Any], where: Floats) -> NDArray[Any]:
+    # OpenCV's stubs know no empty second map.
+    return cv2.remap(picture, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload,no-any-return]
 
 
 def _log(classes: Floats) -> Floats:

@@ -2,8 +2,8 @@
 
 Topics are `sonostream/analysis/<source>`, `sonostream/preview/<source>` and `sonostream/event/<source>`. The
 channel comes first because ZeroMQ selects by prefix: who wants the results of all sources must not have to
-pay for their pictures. A preview is an analysis with a JPEG of the same frame's region: mask and picture always
-belong together.
+pay for their pictures. A preview is an analysis with a JPEG of the same frame's region: mask and picture
+always belong together.
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,129 @@
+"""The live path's heart: take the newest frame of every source, run the model once, say what it saw."""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from models.runtimes import EngineError, Session
+from streamer.frame import FeedState
+from streamer.lane import Lane, Picked
+from streamer.ledger import DropReason
+from streamer.logs import Complaints
+from streamer.metrics import Metrics
+from streamer.sinks import Result
+
+log = logging.getLogger(__name__)
+
+GIVE_UP_AFTER = 5
+"""So many engine failures in a row end the daemon, for its supervisor to restart it."""
+
+_DROPPED_AS = {FeedState.FROZEN: DropReason.FROZEN, FeedState.NO_SIGNAL: DropReason.NO_SIGNAL}
+
+
+class EngineGaveUp(Exception):
+    """The engine fails on every frame."""
+
+
+class Outlet(Protocol):
+    """Where results go."""
+
+    def offer(self, result: Result, *, wait: bool = False) -> None:
+        """Take a result, without waiting for room unless told to."""
+
+
+class Analyzer:
+    """Serves all sources with one model, one batch at a time."""
+
+    def __init__(
+        self,
+        session: Session,
+        lanes: Sequence[Lane],
+        outlets: Sequence[Outlet],
+        metrics: Metrics,
+        *,
+        bell: threading.Condition,
+    ) -> None:
+        """Prepare to serve.
+
+        :param bell: the one that all the lanes' mailboxes ring.
+        """
+        self._session = session
+        self._lanes = tuple(lanes)
+        self._outlets = tuple(outlets)
+        self._metrics = metrics
+        self._bell = bell
+        self._stopping = False
+        self._failures = 0
+        self._complaints = Complaints(log)
+
+    def run(self) -> None:
+        """Serve until stopped.
+
+        :raises EngineGaveUp: if the engine failed several times in a row.
+        """
+        while not self._stopping:
+            batch = self._newest()
+            live = [each for each in batch if each[1].arrival.state is FeedState.LIVE]
+            for lane, picked in batch:
+                if picked.arrival.state is not FeedState.LIVE:
+                    self._offer(lane, lane.pass_over(picked))
+                    lane.feed.ledger.drop(_DROPPED_AS[picked.arrival.state])
+            if live:
+                self._analyze(live)
+
+    def stop(self) -> None:
+        """Make `run` return after the batch it is at."""
+        self._stopping = True
+        with self._bell:
+            self._bell.notify_all()
+
+    def _newest(self) -> list[tuple[Lane, Picked]]:
+        """Wait for a frame, then take what every lane has; never waits to fill a batch."""
+        with self._bell:
+            while not self._stopping:
+                batch = [(lane, picked) for lane in self._lanes if (picked := lane.pick()) is not None]
+                if batch:
+                    return batch
+                self._bell.wait()
+        return []
+
+    def _analyze(self, batch: list[tuple[Lane, Picked]]) -> None:
+        session, size = self._session, len(batch)
+        frames = session.input(size)
+        try:
+            for slot, (lane, picked) in zip(frames, batch, strict=True):
+                lane.fit(picked, slot)
+            fitted = time.monotonic_ns()
+            prediction = session.infer(size)
+        except EngineError as error:
+            self._fail(batch, error)
+            return
+        inferred = time.monotonic_ns()
+        self._failures = 0
+        self._metrics.batch_size.observe(size)
+        for index, (lane, picked) in enumerate(batch):
+            picked.stamps += (fitted, inferred)
+            try:
+                result = lane.conclude(
+                    picked, frames[index], prediction.lesion[index], prediction.classes[index]
+                )
+            except Exception as error:
+                lane.feed.ledger.drop(DropReason.FAILED)
+                self._complaints.say(type(error).__name__, "%s: a frame failed: %s", lane.feed.name, error)
+                continue
+            self._offer(lane, result)
+            lane.feed.ledger.analyze()
+
+    def _offer(self, lane: Lane, result: Result) -> None:
+        for outlet in self._outlets:
+            outlet.offer(result, wait=lane.feed.policy == "every")
+
+    def _fail(self, batch: list[tuple[Lane, Picked]], error: EngineError) -> None:
+        for lane, _ in batch:
+            lane.feed.ledger.drop(DropReason.FAILED)
+        self._failures += 1
+        self._complaints.say("engine", "the engine failed: %s", error)
+        if self._failures >= GIVE_UP_AFTER:
+            raise EngineGaveUp(f"the engine failed {self._failures} times in a row, last: {error}")

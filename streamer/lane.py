@@ -1,0 +1,127 @@
+"""What the analyzer keeps for one source from frame to frame, and how an answer becomes an analysis."""
+
+import time
+from itertools import pairwise
+from typing import NamedTuple
+
+from models.artifact import ModelCard
+from models.fit import Fitter
+from streamer.analysis import Analysis, Classes, Latency, Lesion, Mask, Model, Size
+from streamer.feed import Arrival, Feed
+from streamer.frame import Pixels, expand_range
+from streamer.lesions import LesionTracker, find_outlines
+from streamer.region import inside
+from streamer.sinks import Result
+from streamer.smoothing import Floats, Smoother, SmoothingSettings, ViewChange
+
+STAGES = ("capture", "wait", "resize", "inference", "smoothing", "lesions")
+"""What happens to a frame, in order: each ends at the stamp that follows the one where the stage before ended."""
+
+
+class Picked(NamedTuple):
+    """A frame the analyzer has chosen."""
+
+    arrival: Arrival
+    stamps: list[int]
+    """Capture, then the end of every stage so far, in ns on CLOCK_MONOTONIC."""
+
+
+class Lane:
+    """The analyzer's memory of one source."""
+
+    def __init__(
+        self, feed: Feed, card: ModelCard, model: Model, smoothing: SmoothingSettings, *, publisher: str
+    ) -> None:
+        self.feed = feed
+        self._classes = list(card.classes)
+        self._malignant = self._classes.index("malignant") if "malignant" in self._classes else None
+        self._size = Size(card.input.width, card.input.height)
+        self._fitter = Fitter(card.input.width, card.input.height)
+        self._smoother = Smoother(smoothing)
+        self._tracker = LesionTracker()
+        self._model = model
+        self._publisher = publisher
+        self._seq = 0
+
+    def pick(self) -> Picked | None:
+        """Choose the frame to analyse next: the newest there is, or the next one of a file."""
+        arrival = self.feed.mailbox.take_now()
+        if arrival is None:
+            return None
+        stamps = [arrival.frame.captured_monotonic, arrival.arrived_monotonic, time.monotonic_ns()]
+        return Picked(arrival, stamps)
+
+    def fit(self, picked: Picked, slot: Pixels) -> None:
+        """Bring the frame's region into its slot of the model's input, H x W x C."""
+        frame = picked.arrival.frame
+        self._fitter.fit(inside(picked.arrival.region, frame.pixels), slot)
+        if not frame.full_range:
+            expand_range(slot, slot)
+
+    def conclude(self, picked: Picked, slot: Pixels, lesion: Pixels, classes: Floats) -> Result:
+        """Turn the model's answer for a slot into an analysis.
+
+        :param lesion: H x W, 0 to 255.
+        :param classes: K probabilities.
+        """
+        frame, region, stamps = picked.arrival.frame, picked.arrival.region, picked.stamps
+        smoothed = self._smoother.update(
+            slot[:, :, 0], lesion, classes, frame.captured_monotonic, (region.height, region.width)
+        )
+        stamps.append(time.monotonic_ns())
+        if smoothed.change is not None:
+            self._tracker.reset()
+        outlines = find_outlines(smoothed.lesion, region)
+        lesions = self._tracker.identify(outlines, frame.captured_monotonic, frame.spacing_mm)
+        probabilities = smoothed.classes.tolist()
+        described = Classes(
+            names=self._classes,
+            raw=classes.tolist(),
+            smoothed=probabilities,
+            label=self._classes[smoothed.label],
+            stable=smoothed.stable,
+            malignancy=0.0 if self._malignant is None else probabilities[self._malignant],
+        )
+        stamps.append(time.monotonic_ns())
+        return self._report(picked, described, lesions, smoothed.lesion.tobytes(), smoothed.change)
+
+    def pass_over(self, picked: Picked) -> Result:
+        """Report a frame of a feed that is not live: its state and its picture, but no answer."""
+        self._smoother.reset(ViewChange.STATE)
+        return self._report(picked, None, [], b"", None)
+
+    def _report(
+        self,
+        picked: Picked,
+        classes: Classes | None,
+        lesions: list[Lesion],
+        mask: bytes,
+        change: ViewChange | None,
+    ) -> Result:
+        frame, stamps = picked.arrival.frame, picked.stamps
+        durations = ((end - start) * 1e-9 for start, end in pairwise(stamps))
+        analysis = Analysis(
+            publisher=self._publisher,
+            source=frame.source,
+            seq=self._seq,
+            frame_id=frame.frame_id,
+            state=picked.arrival.state,
+            captured_at=frame.captured_at,
+            captured_monotonic=frame.captured_monotonic,
+            clock=frame.clock,
+            published_monotonic=0,  # the publisher's to fill in, like the age
+            age=0.0,
+            media_time=frame.media_time_s,
+            frame=Size(frame.width, frame.height),
+            region=picked.arrival.region,
+            pixel_spacing_mm=frame.spacing_mm,
+            classes=classes,
+            lesions=lesions,
+            mask=Mask(self._size.width, self._size.height) if mask else None,
+            view_change=change,
+            latency=Latency((stamps[-1] - stamps[0]) * 1e-9, dict(zip(STAGES, durations, strict=False))),
+            dropped=self.feed.ledger.newly_dropped(),
+            model=self._model,
+        )
+        self._seq += 1
+        return Result(analysis, mask, frame)

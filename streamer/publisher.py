@@ -1,0 +1,173 @@
+"""Publishes results over ZeroMQ, and a sign of life for every source."""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import msgspec
+import zmq
+
+from streamer.analysis import Analysis, Event
+from streamer.client import HEARTBEAT_S
+from streamer.feed import EventKind, Feed
+from streamer.frame import FeedState
+from streamer.mailbox import Mailbox
+from streamer.sinks import Result
+from streamer.wire import encode_analysis, encode_event, topic
+
+log = logging.getLogger(__name__)
+
+# Two seconds of results of one 30 fps source: a hiccup loses nothing, and memory stays bounded.
+_CAPACITY = 64
+# Messages that wait for one slow subscriber before ZeroMQ drops for it alone; its own gaps in `seq` say so.
+_HIGH_WATER_MARK = 64
+
+
+class PublisherError(Exception):
+    """The results cannot be published; says where and why."""
+
+
+class Picture(NamedTuple):
+    """A preview that is ready to be sent."""
+
+    analysis: Analysis
+    mask: bytes
+    jpeg: bytes
+
+
+class _Happening(NamedTuple):
+    feed: Feed
+    kind: EventKind
+    detail: str
+
+
+class Publisher:
+    """Owns the results' socket; one thread sends, any thread may hand over."""
+
+    name = "zeromq"
+
+    def __init__(self, address: str, *, on_sent: Callable[[Analysis], None] = lambda _: None) -> None:
+        """Bind the socket.
+
+        :param address: `tcp://address:port` or `ipc://path`; port 0 takes a free one.
+        :param on_sent: called on the publisher's thread after each analysis has been handed to ZeroMQ.
+        :raises PublisherError: if the address cannot be bound.
+        """
+        self.identity = secrets.token_hex(4)
+        """Changes with every start, so that a reader can tell a restart from a loss."""
+        self.dropped = 0
+        self._on_sent = on_sent
+        self._feeds: tuple[Feed, ...] = ()
+        self._outbox: Mailbox[Result | Picture | _Happening] = Mailbox(capacity=_CAPACITY)
+        self._event_seq: dict[str, int] = {}
+        self._state: dict[str, FeedState] = {}
+        self._subscriptions: frozenset[bytes] = frozenset()
+        self._stopping = False
+        # XPUB is PUB that tells who listens: pictures are only made when somebody wants them.
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.XPUB)
+        self._socket.setsockopt(zmq.SNDHWM, _HIGH_WATER_MARK)
+        self._socket.setsockopt(zmq.LINGER, 200)
+        try:
+            self._socket.bind(address)
+        except zmq.ZMQError as error:
+            self._socket.close()
+            busy = "; another daemon may be running there, choose another publish.bind" * (
+                error.errno == zmq.EADDRINUSE
+            )
+            raise PublisherError(f"cannot publish on {address}: {error.strerror.lower()}{busy}") from None
+        self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+
+    def start(self, feeds: Iterable[Feed]) -> None:
+        """Begin to send; `feeds` are those whose state is told."""
+        self._feeds = tuple(feeds)
+        self._thread.start()
+
+    def offer(self, result: Result | Picture, *, wait: bool = False) -> None:
+        """Hand over a result or picture; unless told to wait, the oldest makes room and is counted."""
+        if wait:
+            self._outbox.put_waiting(result)
+        elif self._outbox.put(result) is not None:
+            self.dropped += 1
+
+    def tell(self, feed: Feed, kind: EventKind, detail: str) -> None:
+        """Publish that something happened to a source."""
+        self._outbox.put(_Happening(feed, kind, detail))
+
+    def wants_picture(self, source: str) -> bool:
+        """Whether anybody subscribes to this source's pictures."""
+        name = topic(source, "preview")
+        return any(name.startswith(prefix) for prefix in self._subscriptions)
+
+    def _run(self) -> None:
+        heartbeat_at = time.monotonic()
+        while not self._stopping:
+            item = self._outbox.take(max(0.0, heartbeat_at - time.monotonic()))
+            self._note_subscriptions()
+            if item is not None:
+                self._send(item)
+            if time.monotonic() >= heartbeat_at:
+                heartbeat_at = time.monotonic() + HEARTBEAT_S
+                self._send_heartbeats()
+
+    def _note_subscriptions(self) -> None:
+        while self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+            message: bytes = self._socket.recv(zmq.NOBLOCK)
+            prefix = message[1:]
+            if message[:1] == b"\x01":
+                self._subscriptions |= {prefix}
+            elif message[:1] == b"\x00":
+                self._subscriptions -= {prefix}
+
+    def _send(self, item: Result | Picture | _Happening) -> None:
+        if isinstance(item, _Happening):
+            self._send_event(item.feed, item.kind, item.detail)
+            return
+        now = time.monotonic_ns()
+        age = (now - item.analysis.captured_monotonic) * 1e-9
+        analysis = msgspec.structs.replace(item.analysis, published_monotonic=now, age=age)
+        if isinstance(item, Picture):
+            parts = [topic(analysis.source, "preview"), encode_analysis(analysis), item.mask, item.jpeg]
+        else:
+            parts = [topic(analysis.source, "analysis"), encode_analysis(analysis), item.mask]
+        self._socket.send_multipart(parts, zmq.NOBLOCK)
+        if isinstance(item, Result):
+            self._on_sent(analysis)
+
+    def _send_heartbeats(self) -> None:
+        for feed in self._feeds:
+            changed = self._state.get(feed.name) != feed.state
+            self._send_event(feed, "state" if changed else "heartbeat", "")
+
+    def _send_event(self, feed: Feed, kind: EventKind | str, detail: str) -> None:
+        state, accounts = feed.state, feed.ledger.accounts
+        self._state[feed.name] = state
+        seq = self._event_seq[feed.name] = self._event_seq.get(feed.name, -1) + 1
+        event = Event(
+            publisher=self.identity,
+            source=feed.name,
+            seq=seq,
+            kind=kind,  # type: ignore[arg-type]
+            state=state,
+            at=time.time_ns(),
+            monotonic=time.monotonic_ns(),
+            detail=detail,
+            captured=accounts.captured,
+            analyzed=accounts.analyzed,
+            dropped=accounts.dropped,
+        )
+        self._socket.send_multipart([topic(feed.name, "event"), encode_event(event)], zmq.NOBLOCK)
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Send what waits, then close."""
+        deadline = time.monotonic() + timeout_s
+        while self._outbox.statistics.waiting and self._thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        self._stopping = True
+        self.dropped += len(self._outbox.close())
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        self._socket.close()
