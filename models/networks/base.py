@@ -10,6 +10,9 @@ from models.networks.registry import ModelError
 # ITU-R BT.601, as in every decoder and in OpenCV.
 _LUMA = (0.299, 0.587, 0.114)
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 
 class Output(NamedTuple):
     """What a network says about N frames of H x W.
@@ -48,6 +51,7 @@ class Network(nn.Module):
         size: int | tuple[int, int],
         size_divisor: int,
         classes: tuple[str, ...],
+        regions: tuple[str, ...],
         in_channels: int,
         mean: tuple[float, ...] = (0.0,),
         std: tuple[float, ...] = (1.0,),
@@ -57,6 +61,7 @@ class Network(nn.Module):
         :param size: side of a square frame, or (height, width), in pixels.
         :param size_divisor: both sides must be multiples of it.
         :param classes: names of the classes; empty for a network that does not classify.
+        :param regions: names of the channels of `Output.lesion_logits`; empty for one that does not segment.
         :param in_channels: channels the stem reads: 1 (gray) or 3.
         :param mean: per channel, or one for all; frames are in [0, 1].
         :param std: likewise.
@@ -74,6 +79,7 @@ class Network(nn.Module):
             )
         self.size = (height, width)
         self.classes = classes
+        self.regions = regions
         self.in_channels = in_channels
         self.options = {}
         if in_channels == 1:
@@ -125,6 +131,13 @@ class Network(nn.Module):
                 f"create the network with size=({got_height}, {got_width})"
             )
         return frames
+
+    def pretrained(self) -> nn.Module | None:
+        """Find the part that can start from ImageNet weights.
+
+        :return: a module with torchvision's parameter names; None where there is none.
+        """
+        return None
 
     @property
     def dtype(self) -> torch.dtype:

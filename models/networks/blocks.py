@@ -41,3 +41,15 @@ def conv_gn_relu(
         nn.GroupNorm(groups, out_channels),
         nn.ReLU(inplace=True),
     )
+
+
+def conv_bn_relu(
+    in_channels: int, out_channels: int, kernel: int, *, dilation: int = 1, bias: bool = False
+) -> nn.Sequential:
+    """Convolution, BatchNorm, ReLU; the size is kept."""
+    padding = kernel // 2 * dilation
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=bias),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )

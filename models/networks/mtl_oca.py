@@ -66,6 +66,7 @@ class MTLOCA(Network):
             size=size,
             size_divisor=8,
             classes=class_names(num_classes),
+            regions=("background", "lesion"),
             in_channels=in_channels,
             mean=(0.5,),
             std=(0.5,),
@@ -242,7 +243,7 @@ class ObjectContextualAttention(nn.Module):
     def context(self, w: Tensor, f: Tensor, x: Tensor) -> Tensor:
         """y_i = rho(sum_k w_ik delta(f_k)) (eq 3): N x C x H x W."""
         delta = self.delta(f).flatten(2).transpose(1, 2)
-        y: Tensor = self.rho((w @ delta).transpose(1, 2).unflatten(2, x.shape[2:]))
+        y: Tensor = self.rho((w @ delta).transpose(1, 2).reshape(-1, self.key_channels, *x.shape[2:]))
         return y
 
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -34,10 +35,8 @@ class Card:
     size: int
     """Side of the frame, in pixels, that the paper or its sheet uses."""
     size_divisor: int
-    num_classes: int = 2
-    """Classes in the paper; 0 for a network that only segments."""
-    regions: tuple[str, ...] = ()
-    """Meaning of the channels of `Output.lesion_logits`; empty for a network that only classifies."""
+    preset: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the builder that make this network what it is; they are not options."""
     auxiliary: Mapping[str, str] = field(default_factory=dict)
     """`Output.auxiliary` of the default network: name -> shape and meaning."""
     weights: str | None = None
@@ -54,10 +53,22 @@ _CARDS = (
         " via multi-task learning with object contextual attention. Front. Oncol. 2025",
         size=128,
         size_divisor=8,
-        num_classes=3,
-        regions=("background", "lesion"),
         auxiliary={"coarse_logits": "N x 2 x H x W: the soft object regions D before eq 1"},
         note="reads gray and its Gaussian-derivative magnitude; widths and class pooling are ours",
+    ),
+    Card(
+        name="ctg_net",
+        builder="models.networks.ctg_net:CTGNet",
+        paper="Yang, Suzuki, Ye, Nosato, Izumori, Sakanashi: CTG-Net: Cross-task guided network for breast "
+        "ultrasound diagnosis. PLoS ONE 17(8): e0271106, 2022",
+        doi="10.1371/journal.pone.0271106",
+        size=256,
+        size_divisor=16,
+        auxiliary={
+            "coarse_logits": "N x 3 x H x W: background, gland, lesion; without gland, N x 2: rest, lesion"
+        },
+        weights="vgg16-397923af.pth",
+        note="input size, widths, D and the class vectors' shape are ours",
     ),
 )
 CARDS = {card.name: card for card in _CARDS}
@@ -88,17 +99,17 @@ def build(name: str, **options: Any) -> Network:
     known = card(name)
     module, _, function = known.builder.partition(":")
     builder: Callable[..., Network] = getattr(import_module(module), function)
-    allowed = _options(builder)
+    allowed = [option for option in inspect.signature(builder).parameters if option not in known.preset]
     unknown = sorted(set(options) - set(allowed))
     if unknown:
         raise ModelError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(allowed)}")
-    network = builder(**options)
+    network = builder(**known.preset, **options)
     network.name = name
     network.options = dict(options)
     return network
 
 
-def create(name: str, *, weights: str | None = None, **options: Any) -> Network:
+def create(name: str, *, weights: str | Path | None = None, **options: Any) -> Network:
     """Build a network by its name, its backbone with ImageNet weights where a file of them is given.
 
     :param weights: a local file with torchvision's key names; nothing is ever fetched.
@@ -107,11 +118,21 @@ def create(name: str, *, weights: str | None = None, **options: Any) -> Network:
         weights do not fit.
     """
     network = build(name, **options)
-    expected = card(name).weights
+    encoder, published = network.pretrained(), card(name).weights
     if weights is not None:
-        raise ModelError(f"{name} has no pretrained backbone: leave weights out")
-    if expected is not None:
-        logger.warning("%s starts from random weights; its paper starts from ImageNet's (%s)", name, expected)
+        if encoder is None:
+            raise ModelError(f"{name} has no part that ImageNet weights fit: leave weights out")
+        from models.networks.weights import load_weights
+
+        load_weights(encoder, weights)
+        logger.info("%s: ImageNet weights from %s", name, weights)
+    elif encoder is not None:
+        logger.warning(
+            "%s starts from random weights, its paper from ImageNet's: pass weights=FILE, a local copy of "
+            "torchvision's %s",
+            name,
+            published,
+        )
     return network
 
 
@@ -143,9 +164,11 @@ def describe(name: str, **options: Any) -> Description:
     with torch.device("meta"):
         network = build(name, **options)
     height, width = network.size
-    outputs = [f"lesion {height}x{width}"] * bool(known.regions) + [f"{len(network.classes)} classes"] * bool(
-        network.classes
-    )
+    outputs = []
+    if network.regions:
+        outputs.append(f"lesion {height}x{width}")
+    if network.classes:
+        outputs.append(f"{len(network.classes)} classes")
     return Description(
         name=name,
         paper=known.paper,
@@ -156,7 +179,3 @@ def describe(name: str, **options: Any) -> Description:
         classes=network.classes,
         licence=known.licence,
     )
-
-
-def _options(builder: Callable[..., object]) -> list[str]:
-    return [name for name in inspect.signature(builder).parameters if name != "self"]
