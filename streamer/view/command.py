@@ -1,0 +1,65 @@
+"""`sonostream view`."""
+
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from streamer.view.server import ViewerError, serve
+
+
+def view_command(
+    address: Annotated[
+        str, typer.Argument(help="Address of the daemon's results.", show_default=True)
+    ] = "tcp://127.0.0.1:7070",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond this machine a token is needed.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 takes a free one.")] = 7080,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SONOSTREAM_VIEW_TOKEN",
+            help="What a browser must know to open the page. The environment keeps it out of process lists.",
+            show_default=False,
+            show_envvar=True,
+        ),
+    ] = None,
+    open_browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
+    ] = False,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Show this source only; may be repeated.", show_default=False)
+    ] = None,
+    stale_after_ms: Annotated[
+        float, typer.Option(min=50, max=10000, help="Age from which the overlay is greyed out.")
+    ] = 250.0,
+) -> None:
+    """Show a daemon's results in a web page.
+
+    The page shows the newest picture with its contour, the class, and how old what you see is. Any number of
+    viewers and pages may run; none of them slows the daemon. Research use only, not for diagnosis.
+
+    Example: sonostream view tcp://127.0.0.1:7070 --open
+    """
+
+    def ready(url: str) -> None:
+        typer.echo(f"showing {address} at {url}  (Ctrl-C ends)")
+        if open_browser:
+            webbrowser.open(url)
+
+    try:
+        serve(
+            address,
+            host=host,
+            port=port,
+            token=token,
+            sources=source or (),
+            stale_after_s=stale_after_ms / 1e3,
+            ready=ready,
+        )
+    except ViewerError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
