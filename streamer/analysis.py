@@ -13,6 +13,9 @@ from msgspec import Meta, Struct
 
 from streamer.frame import Clock, FeedState
 
+INTENDED_USE = "research only"
+"""Said with every result."""
+
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -33,7 +34,7 @@ class ConfigError(ValueError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def _parse_region(value: object) -> object:
@@ -43,6 +44,10 @@ def _parse_region(value: object) -> object:
             raise ValueError("expected full, auto or x,y,width,height in pixels")
         return tuple(int(part) for part in parts)
     return value
+
+
+def _parse_pair(value: object) -> object:
+    return tuple(value.replace("x", ",").split(",")) if isinstance(value, str) else value
 
 
 def _check_region(value: Any) -> Any:
@@ -78,6 +83,10 @@ RegionValue = Annotated[
     BeforeValidator(_parse_region),
     AfterValidator(_check_region),
 ]
+Positive = Annotated[float, Field(gt=0, le=1000)]
+Spacing = Annotated[tuple[Positive, Positive], BeforeValidator(_parse_pair)]
+PixelCount = Annotated[int, Field(ge=32, le=8192)]
+PictureSize = Annotated[tuple[PixelCount, PixelCount], BeforeValidator(_parse_pair)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -94,11 +103,11 @@ class SourceConfig(_Section):
     """The ultrasound picture on the screen: full, auto (found once) or x,y,width,height; no more leaves."""
     capture_delay_ms: Annotated[float, Field(ge=0, le=2000)] = 0.0
     """Constant delay before the capture stamp, as of a frame grabber; added to every age and latency."""
-    pixel_spacing_mm: tuple[float, float] | None = None
+    pixel_spacing_mm: Spacing | None = None
     """Size of a pixel as row,column in mm, where the source does not tell it."""
     fps: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Frame rate asked of a device or generator, or of a folder of images."""
-    size: tuple[int, int] | None = None
+    size: PictureSize | None = None
     """Width,height asked of a device or generator."""
     pace: Literal["realtime", "fast"] = "realtime"
     """Files: at their own rate, or as fast as they are analysed."""
@@ -219,14 +228,15 @@ class Config(_Section):
 def load_config(
     file: Path | None = None,
     *,
-    flags: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] = MappingProxyType({}),
     environment: Mapping[str, str] = os.environ,
     sources: tuple[str, ...] = (),
 ) -> Config:
     """Resolve the configuration.
 
     :param file: a TOML file, or None.
-    :param flags: values by dotted key, such as `{"http.port": 9000}`.
+    :param flags: values by dotted key, such as `{"http.port": 9000}`; `source.` keys hold for every one of
+        `sources`.
     :param sources: URIs from the command line; they replace the file's sources.
     :raises ConfigError: if anything is wrong, before any device is opened.
     """
@@ -239,11 +249,19 @@ def load_config(
             key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
             _set(tree, key, value)
             origin[key] = f"environment variable {name}"
-    for key, value in (flags or {}).items():
-        _set(tree, key, value)
-        origin[key] = f"--{key}"
+    for key, value in flags.items():
+        if not key.startswith("source."):
+            _set(tree, key, value)
+            origin[key] = f"--{key}"
+    of_sources = {
+        key.removeprefix("source."): value for key, value in flags.items() if key.startswith("source.")
+    }
     if sources:
-        tree["source"] = [{"uri": uri} for uri in sources]
+        tree["source"] = [{"uri": uri, **of_sources} for uri in sources]
+    elif of_sources:
+        raise ConfigError(
+            "--source.… flags go with sources on the command line; in a file, set keys of [[source]]"
+        )
     try:
         return Config.model_validate(tree)
     except ValidationError as error:

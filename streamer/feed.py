@@ -209,7 +209,7 @@ class Feed:
             self.ledger.drop(DropReason.STOPPED if replaced is arrival else DropReason.SUPERSEDED)
 
     def _region_for(self, captured: Captured) -> Region | None:
-        """Return the region for frames of this size; None if there is none: the frame is then accounted for."""
+        """Return the region for frames of this size, or account for the frame and return None."""
         if self._region is None or self._region_of != captured.pixels.shape:
             try:
                 self._region = locate(self.config.region, captured.pixels)

@@ -15,7 +15,7 @@ from streamer.sinks import Result
 from streamer.smoothing import Floats, Smoother, SmoothingSettings, ViewChange
 
 STAGES = ("capture", "wait", "resize", "inference", "smoothing", "lesions")
-"""What happens to a frame, in order: each ends at the stamp that follows the one where the stage before ended."""
+"""What happens to a frame, in order; each begins where the one before ended."""
 
 
 class Picked(NamedTuple):

@@ -1,5 +1,6 @@
 """From a URI to an open source."""
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -67,3 +68,8 @@ def open_source(uri: str, options: SourceOptions | None = None) -> Source:
     module, _, function = KINDS[parse_uri(uri)].opener.partition(":")
     opener: Callable[[str, SourceOptions], Source] = getattr(import_module(module), function)
     return opener(uri, options or SourceOptions())
+
+
+def without_credentials(text: str) -> str:
+    """Replace user and password in every URL of a text, for anything that is shown or logged."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "***@", text)

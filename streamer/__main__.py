@@ -1,0 +1,5 @@
+"""`python -m streamer` is `sonostream`."""
+
+from streamer.cli import main
+
+main()

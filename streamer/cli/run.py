@@ -1,0 +1,85 @@
+"""`sonostream run`: the daemon in the foreground."""
+
+import json
+from typing import Annotated, NoReturn
+
+import typer
+
+from streamer.cli.flags import ConfigFile, with_config_flags
+from streamer.config import Config, ConfigError, load_config
+from streamer.sources.registry import without_credentials
+
+
+@with_config_flags
+def run(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SOURCE]...",
+            help="/dev/video0, clip.mp4, folder/, rtsp://..., x11grab::0.0, zmq+tcp://..., phantom: ...",
+        ),
+    ] = None,
+    config_file: ConfigFile = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Show the resolved configuration and exit.")
+    ] = False,
+    *,
+    flags: dict[str, str],
+) -> None:
+    """Analyse live sources and publish what is seen in them. Research use only.
+
+    Several sources share one model. Example: sonostream run phantom: /dev/video0 --http.port 9000
+    """
+    try:
+        config = load_config(config_file, flags=flags, sources=tuple(sources or ()))
+    except ConfigError as error:
+        fail(str(error))
+    if print_config:
+        typer.echo(as_toml(config), nl=False)
+        return
+    raise typer.Exit(serve(config))
+
+
+def serve(config: Config) -> int:
+    """Run a daemon and return its exit code; says in one line why it cannot start."""
+    from streamer import logs
+    from streamer.daemon import EXIT_CANNOT_START, Daemon, StartError
+
+    logs.set_up(config.log.level)
+    try:
+        return Daemon(config).run()
+    except StartError as error:
+        typer.echo(f"sonostream: {error}", err=True)
+        return EXIT_CANNOT_START
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong and exit with 2."""
+    for line in message.splitlines():
+        typer.echo(f"sonostream: {line}", err=True)
+    raise typer.Exit(2)
+
+
+def as_toml(config: Config) -> str:
+    """Write a configuration as TOML, passwords in URIs left out; unset keys are comments."""
+    lines = []
+    for source in config.source:
+        lines += ["[[source]]", *_keys(source.model_dump(mode="json")), ""]
+    for section, values in config.model_dump(mode="json", exclude={"source"}).items():
+        lines += [f"[{section}]", *_keys(values), ""]
+    return "\n".join(lines)
+
+
+def _keys(values: dict[str, object]) -> list[str]:
+    return [
+        f"# {key} is not set" if value is None else f"{key} = {_value(value)}"
+        for key, value in values.items()
+    ]
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return json.dumps(without_credentials(value), ensure_ascii=False)
+    return json.dumps(value)

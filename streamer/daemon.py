@@ -1,0 +1,245 @@
+"""The daemon's life: start, serve, drain, stop."""
+
+import gc
+import logging
+import signal
+import sys
+import threading
+import time
+from importlib.metadata import version
+from types import FrameType
+from typing import Any
+
+from models.artifact import Artifact, ArtifactError, load_artifact
+from models.runtimes import EngineError, Session, load
+from streamer.analysis import INTENDED_USE, Model
+from streamer.analyzer import Analyzer, EngineGaveUpError
+from streamer.config import Config
+from streamer.feed import EventKind, Feed
+from streamer.frame import FeedState
+from streamer.lane import Lane
+from streamer.metrics import Metrics
+from streamer.preview import Preview
+from streamer.publisher import Publisher, PublisherError
+from streamer.smoothing import SmoothingSettings
+from streamer.status import StatusError, StatusServer
+
+log = logging.getLogger(__name__)
+
+EXIT_CANNOT_START = 2
+EXIT_ENGINE_FAILED = 3
+
+
+class StartError(Exception):
+    """The daemon cannot start; the message is one line for the operator."""
+
+
+class Daemon:
+    """Everything that runs, from sources to sinks."""
+
+    def __init__(self, config: Config) -> None:
+        if not config.source:
+            raise StartError("no source: name one on the command line, as in `sonostream run phantom:`")
+        self._config = config
+        self._bell = threading.Condition()
+        self._metrics = Metrics()
+        self._warm = False
+        self._should_exit = threading.Event()
+        self._force_exit = False
+        self._exit_code = 0
+        self._started_at = time.monotonic()
+        self._model: Model | None = None
+        self._feeds = [
+            Feed(source, config.feed, bell=self._bell, tell=self._on_event) for source in config.source
+        ]
+        for feed in self._feeds:
+            self._metrics.add_source(feed.name)
+        self._serving: threading.Thread | None = None
+        self._publisher: Publisher | None = None
+
+    def run(self) -> int:
+        """Serve until told to stop, all files have ended, or the engine gives up.
+
+        :return: the process's exit code.
+        :raises StartError: if it cannot start.
+        """
+        previous = {
+            number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            return self._run()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _run(self) -> int:
+        config = self._config
+        # A thread that comes back from the engine waits for whoever runs Python code by at most this.
+        sys.setswitchinterval(0.0005)
+        try:
+            status = StatusServer(
+                config.http.host,
+                config.http.port,
+                self._metrics.registry,
+                alive=self._is_alive,
+                ready=self._is_ready,
+                status=self._status,
+            )
+        except StatusError as error:
+            raise StartError(str(error)) from None
+        try:
+            publisher = self._publisher = Publisher(config.publish.bind, on_sent=self._metrics.observe)
+        except PublisherError as error:
+            status.stop()
+            raise StartError(str(error)) from None
+        sinks = []
+        try:
+            for feed in self._feeds:
+                feed.start()
+            publisher.start(self._feeds)
+            session, analyzer, preview = self._prepare(publisher)
+            if preview is not None:
+                sinks.append(preview)
+                preview.start()
+            log.info(
+                "publishing on %s, status on http://%s:%d/status; %s",
+                publisher.address,
+                config.http.host,
+                status.port,
+                INTENDED_USE,
+            )
+            self._serve(analyzer)
+            session.close()
+        finally:
+            for feed in self._feeds:
+                feed.stop()
+            for sink in sinks:
+                sink.stop()
+            publisher.stop()
+            status.stop()
+        return self._exit_code
+
+    def _prepare(self, publisher: Publisher) -> tuple[Session, Analyzer, Preview | None]:
+        """Load and warm the model while the sources open; then check that they did."""
+        config = self._config
+        try:
+            artifact = load_artifact(config.model.artifact)
+            session = load(
+                artifact,
+                runtime=config.model.runtime,
+                precision=config.model.precision,
+                threads=config.model.threads,
+                max_batch=len(self._feeds),
+            )
+            session.warm_up()
+        except (ArtifactError, EngineError, ValueError) as error:
+            raise StartError(str(error)) from None
+        model = self._model = describe(artifact, session)
+        for feed in self._feeds:
+            while not feed.opened.wait(0.1):
+                if self._should_exit.is_set() or not feed.config.required:
+                    break
+            if feed.failure is not None:
+                raise StartError(f"{feed.name}: {feed.failure}")
+        smoothing = SmoothingSettings(**config.smoothing.model_dump())
+        lanes = [
+            Lane(feed, session.card, model, smoothing, publisher=publisher.identity) for feed in self._feeds
+        ]
+        preview = None
+        if config.publish.preview:
+            preview = Preview(
+                publisher,
+                sources=len(lanes),
+                max_side=config.publish.preview_max_side,
+                quality=config.publish.preview_quality,
+            )
+        outlets = (publisher,) if preview is None else (publisher, preview)
+        self._metrics.watch(self._feeds, outlets, model)
+        return session, Analyzer(session, lanes, outlets, self._metrics, bell=self._bell), preview
+
+    def _serve(self, analyzer: Analyzer) -> None:
+        """Let the analyzer work until something ends it."""
+
+        def work() -> None:
+            try:
+                analyzer.run()
+            except EngineGaveUpError as error:
+                log.error("%s", error)
+                self._exit_code = EXIT_ENGINE_FAILED
+            except Exception:
+                log.exception("the analyzer failed unexpectedly")
+                self._exit_code = EXIT_ENGINE_FAILED
+            self._should_exit.set()
+
+        # What exists by now lives for ever; the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        self._serving = threading.Thread(target=work, name="analyzer")
+        self._serving.start()
+        self._warm = True
+        while not self._should_exit.wait(0.1):
+            if all(feed.ended.is_set() and not feed.ledger.accounts.in_flight for feed in self._feeds):
+                log.info("all sources have ended")
+                break
+        for feed in self._feeds:
+            feed.stop()
+        analyzer.stop()
+        self._serving.join(5)
+
+    def _on_event(self, feed: Feed, kind: EventKind, detail: str) -> None:
+        if self._publisher is not None:
+            self._publisher.tell(feed, kind, detail)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._should_exit.is_set():
+            raise KeyboardInterrupt
+        self._should_exit.set()
+
+    def stop(self) -> None:
+        """Make `run` drain and return; may be called from any thread."""
+        self._should_exit.set()
+
+    def _is_alive(self) -> bool:
+        return not self._warm or (self._serving is not None and self._serving.is_alive())
+
+    def _is_ready(self) -> bool:
+        return self._warm and self._is_alive() and any(feed.state is FeedState.LIVE for feed in self._feeds)
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "version": version("sonostream"),
+            "intended_use": INTENDED_USE,
+            "uptime_s": round(time.monotonic() - self._started_at, 3),
+            "ready": self._is_ready(),
+            "publishing_on": None if self._publisher is None else self._publisher.address,
+            "model": None
+            if self._model is None
+            else {
+                "name": self._model.name,
+                "version": self._model.version,
+                "runtime": self._model.runtime,
+                "precision": self._model.precision,
+                "sha256": self._model.sha256,
+            },
+            "sources": [
+                {
+                    "name": feed.name,
+                    "state": feed.state,
+                    "policy": feed.policy,
+                    "reconnects": feed.reconnects,
+                    **feed.ledger.accounts._asdict(),
+                }
+                for feed in self._feeds
+            ],
+        }
+
+
+def describe(artifact: Artifact, session: Session) -> Model:
+    """Say which model answers, for the wire and the metrics."""
+    return Model(
+        name=artifact.card.name,
+        version=artifact.card.version,
+        runtime=session.description.name,
+        precision=session.description.precision,
+        sha256=artifact.sha256,
+    )
