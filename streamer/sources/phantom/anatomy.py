@@ -175,15 +175,15 @@ class Anatomy:
         lines = np.maximum(lines, 0.8 * line(gland_top, 0.3) * glints)
         lines = np.maximum(lines, 0.9 * line(muscle_top, 0.35) * (0.3 + 0.7 * glints))
 
-        echo, lines = self._chest_wall(y, z, chest, echo, lines, wobble)
+        echo, lines = self._chest_wall(y, z, chest, echo, lines, wobble, glints)
 
         echo += lines * (build.septa_db - echo) * 0.9
         coherence = 0.75 * lines
 
-        skin = np.exp(-np.square((z - 0.35) / 0.3)) + 0.8 * np.exp(-np.square((z - build.skin_mm) / 0.25))
+        skin = np.exp(-np.square((z - 0.35) / 0.3)) + 0.8 * np.exp(-np.square((z - build.skin_mm) / 0.2))
         dermis = 1 - smoothstep((z - build.skin_mm) / 0.3 + 0.5)
-        echo += dermis * (-2.0 - echo)
-        echo += np.minimum(skin, 1) * (6 - echo) * 0.8
+        echo += dermis * (-4.0 + patches - echo)
+        echo += np.minimum(skin, 1) * (5 - echo) * 0.7
         coherence = np.maximum(coherence, 0.5 * np.minimum(skin, 1))
         # Ligaments and ducts above each column take a little of the beam.
         echo -= 1.5 * np.abs(self._streaks.plane(y, row)) * smoothstep((z - build.gland_top_mm) / 15)
@@ -214,15 +214,15 @@ class Anatomy:
         return np.minimum(strands, 1)  # type: ignore[no-any-return]
 
     def _chest_wall(
-        self, y_mm: float, z: Plane, chest: Plane, echo: Plane, lines: Plane, wobble: Plane
+        self, y_mm: float, z: Plane, chest: Plane, echo: Plane, lines: Plane, wobble: Plane, glints: Plane
     ) -> tuple[Plane, Plane]:
         """Ribs with their shadow, and the pleura with its reverberations between them."""
-        depth = z + wobble - (chest + 3)
+        depth = z + wobble * 0.4 - (chest + 3)
         pleura = np.exp(-np.square(depth / 0.35))
         air = smoothstep(depth / 0.5 + 0.5)
         repeats = np.square(np.cos(depth * 1.3)) ** 3
         echo = echo + air * (-22 + 5 * repeats * np.exp(-np.maximum(depth, 0) / 6) - 0.5 * depth - echo)
-        lines = np.maximum(lines * (1 - air), pleura * 0.9)
+        lines = np.maximum(lines * (1 - air), pleura * (0.4 + 0.5 * glints))
         if not self.build.ribs:
             return echo, lines
         x = self.left_mm + (np.arange(self.shape[1], dtype=np.float32) + 0.5) * PITCH_X_MM

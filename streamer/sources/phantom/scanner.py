@@ -236,7 +236,7 @@ class Scanner:
             echo += np.minimum(around, 1) * np.float32(lesion.halo_db)
         body = np.float32(lesion.echo_db) + grain * np.float32(lesion.grain_db)
         if lesion.calcifications:
-            body += smoothstep((grain - 1.7) * 4) * np.float32(18 * lesion.calcifications)
+            body += smoothstep((grain - 1.9) * 2.5) * np.float32(13 * lesion.calcifications)
         echo += inside * (body - echo)
         coherence *= 1 - inside
         if lesion.capsule_db:
