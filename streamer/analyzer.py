@@ -104,7 +104,7 @@ class Analyzer:
         self._failures = 0
         self._metrics.batch_size.observe(size)
         for index, (lane, picked) in enumerate(batch):
-            picked.stamps += (fitted, inferred)
+            picked.stamps.extend((fitted, inferred))
             try:
                 result = lane.conclude(
                     picked, frames[index], prediction.lesion[index], prediction.classes[index]

@@ -114,13 +114,12 @@ class Publisher:
                 self._send_heartbeats()
 
     def _note_subscriptions(self) -> None:
-        while self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+        while self._socket.poll(0, zmq.POLLIN):
             message: bytes = self._socket.recv(zmq.NOBLOCK)
-            prefix = message[1:]
-            if message[:1] == b"\x01":
-                self._subscriptions |= {prefix}
-            elif message[:1] == b"\x00":
-                self._subscriptions -= {prefix}
+            if message.startswith(b"\x01"):
+                self._subscriptions |= {message[1:]}
+            elif message.startswith(b"\x00"):
+                self._subscriptions -= {message[1:]}
 
     def _send(self, item: Result | Picture | _Happening) -> None:
         if isinstance(item, _Happening):

@@ -1,10 +1,9 @@
 """The part of a scanner's screen that shows ultrasound."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from streamer.analysis import Region
 from streamer.frame import Pixels
@@ -45,7 +44,7 @@ def find_region(pixels: Pixels) -> Region:
 
     :raises RegionError: if no area of at least a tenth of the screen stands out.
     """
-    gray: NDArray[Any] = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
     height, width = gray.shape
     reach = max(3, min(height, width) // 40) | 1
     bright = (gray > _BLACK_BELOW).astype(np.uint8)
@@ -54,8 +53,8 @@ def find_region(pixels: Pixels) -> Region:
         cv2.boxFilter(bright * 255, -1, (reach, reach)), cv2.MORPH_OPEN, np.ones((reach, reach))
     )
     joined = (tissue > 100).astype(np.uint8)
-    joined = cv2.morphologyEx(joined, cv2.MORPH_CLOSE, np.ones((3 * reach, 3 * reach), np.uint8))
-    _, _, statistics, _ = cv2.connectedComponentsWithStats(joined)
+    closed = cv2.morphologyEx(joined, cv2.MORPH_CLOSE, np.ones((3 * reach, 3 * reach), np.uint8))
+    _, _, statistics, _ = cv2.connectedComponentsWithStats(closed)
     if len(statistics) < 2:
         raise RegionError("found no ultrasound picture on the screen: set `region` to x,y,width,height")
     largest = statistics[1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))]

@@ -1,4 +1,4 @@
-"""The `sonostream` command. A subcommand's module is imported when it is used, so that each starts quickly."""
+"""The `sonostream` command. A subcommand is imported when it is used, so that each starts quickly."""
 
 from importlib import import_module
 from importlib.metadata import version

@@ -26,7 +26,7 @@ def demo(
 ) -> None:
     """Show a live feed analysed in a browser page, until Ctrl-C. Research use only.
 
-    Runs `sonostream run phantom:` in one process and `sonostream view` in another, as you would for a scanner.
+    Runs `sonostream run phantom:` and `sonostream view` as two processes, as you would for a scanner.
     """
     console = Console(stderr=True)
     run = ["run", source, "--publish.bind", publish, "--http.port", str(http_port), "--log.level", "warning"]
@@ -37,7 +37,8 @@ def demo(
     threading.Thread(target=_collect, args=(publish, ages), daemon=True).start()
     try:
         console.print(
-            f"Analysing {source}; the page is at http://127.0.0.1:{port} (Ctrl-C stops). {INTENDED_USE.capitalize()}."
+            f"Analysing {source}; the page is at http://127.0.0.1:{port} (Ctrl-C stops). "
+            f"{INTENDED_USE.capitalize()}."
         )
         while daemon.poll() is None and viewer.poll() is None:
             time.sleep(0.1)

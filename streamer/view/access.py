@@ -43,8 +43,8 @@ class Guard:
     """Lets through what may pass, and puts the security headers on every answer.
 
     Without a token only requests that name this machine in `Host` pass: a web site could otherwise reach the
-    page by pointing its own name at 127.0.0.1. A WebSocket must come from our own page, because browsers let any
-    site open one.
+    page by pointing its own name at 127.0.0.1. A WebSocket must come from our own page, because browsers let
+    any site open one.
     """
 
     def __init__(self, app: ASGIApp, *, token: str | None, public: frozenset[str]) -> None:

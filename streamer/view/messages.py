@@ -7,10 +7,10 @@ A picture is one binary message, so that picture, overlay and numbers cannot par
     W x H bytes  the mask, as the header's `mask` lays it out; none where that is null
     the rest     JPEG of the region; may be empty
 
-Everything else is small JSON text with a field `type`. A page returns an `ack` for every picture it has drawn;
-until then it gets no other one of that source. Instants named `clock_ms` are milliseconds on the viewer's
-CLOCK_MONOTONIC: a page finds its offset to it with `ping`, and so knows how long a picture lay in buffers that
-neither side sees.
+Everything else is small JSON text with a field `type`. A page returns an `ack` for every picture it has
+drawn; until then it gets no other one of that source. Instants named `clock_ms` are milliseconds on the
+viewer's CLOCK_MONOTONIC: a page finds its offset to it with `ping`, and so knows how long a picture lay in
+buffers that neither side sees.
 """
 
 import msgspec
@@ -91,7 +91,7 @@ class Ping(Struct, frozen=True, tag="ping"):
 MAX_PAGE_MESSAGE_BYTES = 1024
 
 _encoder = msgspec.json.Encoder()
-_page_decoder = msgspec.json.Decoder(Ack | Ping)
+_page_decoder: msgspec.json.Decoder[Ack | Ping] = msgspec.json.Decoder(Ack | Ping)
 
 
 def encode(message: Hello | Status | Pong) -> str:

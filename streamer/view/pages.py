@@ -1,6 +1,7 @@
 """The conversation with one open page."""
 
 import asyncio
+import contextlib
 import time
 
 import msgspec
@@ -33,7 +34,12 @@ class Page:
     async def run(self) -> None:
         """Serve the page until it or the viewer is closed."""
         loop = asyncio.get_running_loop()
-        with self._newest.watched(lambda: loop.call_soon_threadsafe(self._wake.set)):
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop may be closing
+                loop.call_soon_threadsafe(self._wake.set)
+
+        with self._newest.watched(wake):
             tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._tell())]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -75,11 +81,9 @@ class Page:
                 due = time.monotonic() + STATUS_S
                 await self._send(self._newest.status())
             await self._send_pictures()
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, due - time.monotonic())):
                     await self._wake.wait()
-            except TimeoutError:
-                pass
 
     async def _send_pictures(self) -> None:
         for source in self._newest.sources():

@@ -139,13 +139,14 @@ class Anatomy:
 
         def surface(number: int, depth_mm: float, amplitude_mm: float) -> Plane:
             profile = self._surfaces[number].plane(y, row) * amplitude_mm
-            return profile + self._ripple.plane(y + 7 * number, row) * 0.25 * amplitude_mm + depth_mm  # type: ignore[no-any-return]
+            ripple = self._ripple.plane(y + 7 * number, row) * (0.25 * amplitude_mm)
+            return np.asarray(profile + ripple + depth_mm, np.float32)
 
         def below(depth_mm: Plane, soft_mm: float = 0.5) -> Plane:
             return smoothstep((z + wobble - depth_mm) / soft_mm + 0.5)
 
         def line(depth_mm: Plane, thick_mm: float) -> Plane:
-            return np.exp(-np.square((z + wobble - depth_mm) / thick_mm))  # type: ignore[no-any-return]
+            return np.asarray(np.exp(-np.square((z + wobble - depth_mm) / thick_mm)), np.float32)
 
         gland_top = np.maximum(surface(0, build.gland_top_mm, 1.6), build.skin_mm + 1.5)
         gland_bottom = np.maximum(surface(1, build.gland_bottom_mm, 1.4), gland_top + 3)
@@ -211,7 +212,7 @@ class Anatomy:
         """Thin bright strands of fibrous tissue: the zero crossings of a stretched noise."""
         first, second = (noise.plane(y_mm, shape) for noise in self._strands)
         strands = np.exp(-np.square(first / 0.16)) + 0.7 * np.exp(-np.square(second / 0.12))
-        return np.minimum(strands, 1)  # type: ignore[no-any-return]
+        return np.asarray(np.minimum(strands, 1), np.float32)
 
     def _chest_wall(
         self, y_mm: float, z: Plane, chest: Plane, echo: Plane, lines: Plane, wobble: Plane, glints: Plane

@@ -92,7 +92,8 @@ def random_lesion(
 
     :param size_mm: geometric mean of its diameters in the largest section.
     :param fat_db: echo level of the surrounding fat, which the lesion is darker than.
-    :param varied: also the less typical ones (nearly round, wide malignant, cysts), as in clinical collections.
+    :param varied: also the less typical ones (nearly round, wide malignant, more cysts), as in clinical
+        collections.
     """
     if kind == "benign":
         return _benign(rng, number, centre_mm, size_mm, fat_db, varied=varied)

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 Plane = NDArray[np.float32]
 
 
-def smoothstep(values: Plane) -> Plane:
+def smoothstep(values: NDArray[np.floating]) -> Plane:
     """Ease 0..1 in and out; values outside are clamped.
 
     :param values: any shape.
-    :return: the same shape, 0 to 1.
+    :return: the same shape, float32, 0 to 1.
     """
     clamped = np.clip(values, 0, 1)
-    return clamped * clamped * (3 - 2 * clamped)  # type: ignore[no-any-return]
+    return np.asarray(clamped * clamped * (3 - 2 * clamped), np.float32)
 
 
 class SmoothNoise:
@@ -61,7 +61,7 @@ class SmoothNoise:
             math.sin(angle),
             0,
         )
-        return cv2.resize(blended, shape[::-1], interpolation=cv2.INTER_CUBIC)  # type: ignore[return-value]
+        return np.asarray(cv2.resize(blended, shape[::-1], interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 class Cells:

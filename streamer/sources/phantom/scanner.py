@@ -118,14 +118,14 @@ class Scanner:
             margin=margin,
             period=period,
         )
-        self._noise = self._noise_field(rng)
+        self._noise, self._noise_gain = self._noise_field(rng)
         self._dither = rng.normal(0, 1.1, (rows + 64, columns + 64)).astype(np.float32)
         ramp = self._z_mm / 10
         self._gain_ln = (_DB_TO_LN * (settings.gain_db - settings.fall_db_per_cm * ramp)).astype(np.float32)
         knots = rng.normal(0, 1, 9).astype(np.float32)
         along = cv2.resize(knots[None], (columns, 1), interpolation=cv2.INTER_CUBIC)
         self._coupling_ln = -_DB_TO_LN * 6 * settings.coupling * np.square(np.asarray(along)) / 2
-        self._reverberation_ln = self._reverberations()
+        self._reverberation = self._reverberations()
         curve = np.linspace(0, 1, 256) ** settings.gamma
         self._curve = np.clip(255 * curve, 0, 255).round().astype(np.uint8)
 
@@ -147,7 +147,7 @@ class Scanner:
             if scale < SEEN_FROM / 2:
                 continue
             outline = self._to_window(lesion.outline(pose.y_mm), pose)
-            self._paint(channels, lesion, outline, float(smoothstep(np.float32((scale - 0.1) / 0.25))))  # type: ignore[arg-type]
+            self._paint(channels, lesion, outline, _strength(scale))
             if scale >= SEEN_FROM and pose.lifted == 0:
                 view = self._mark(lesion_mask, lesion, outline)
                 if view is not None:
@@ -159,7 +159,7 @@ class Scanner:
     def _displacement(
         self, x_mm: NDArray[np.floating], z_mm: NDArray[np.floating], pose: Pose
     ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """How far to look from a place in the window to find its tissue at rest, as (lateral, depth) in mm."""
+        """From a place in the window to its tissue at rest, as (lateral, depth) in mm."""
         depth = z_mm / self.settings.depth_mm
         wave = 1 + 0.25 * np.sin(x_mm * 0.11 + pose.y_mm * 0.05)
         along = pose.x_mm + 0.35 * pose.breath_mm * np.sin(depth * 2.6) * np.cos(x_mm * 0.05)
@@ -312,7 +312,7 @@ class Scanner:
         power += coherence * (1 - power)
         signal = np.asarray(cv2.exp(level)) * power
         if pose.lifted:
-            signal += np.float32(pose.lifted) * self._reverberation_ln
+            signal += np.float32(pose.lifted) * self._reverberation
         down, across = rng.integers(0, 64, 2)
         signal += self._noise[down : down + rows, across : across + columns] * self._noise_gain
         down, across = rng.integers(0, 64, 2)
@@ -330,8 +330,7 @@ class Scanner:
         if pose.lifted:
             return np.zeros_like(lesion_mask)
         wide = cv2.resize(gland, (self._wf, self._hf), interpolation=cv2.INTER_LINEAR)
-        mask = cv2.compare(wide, 0.5, cv2.CMP_GT)
-        return cv2.subtract(mask, lesion_mask)  # type: ignore[return-value]
+        return np.where((np.asarray(wide) > 0.5) & (lesion_mask == 0), np.uint8(255), np.uint8(0))
 
     def _framed(self, window: NDArray[np.uint8]) -> NDArray[np.uint8]:
         width, height = self.size
@@ -341,7 +340,8 @@ class Scanner:
         picture[self._y0 : self._y0 + self._hf, self._x0 : self._x0 + self._wf] = window
         return picture
 
-    def _noise_field(self, rng: np.random.Generator) -> NDArray[np.float32]:
+    def _noise_field(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Power of the electronic noise, larger than a view, and its gain by row."""
         rows, columns = self._shape
         complex_noise = rng.standard_normal((rows + 64, columns + 64, 2), dtype=np.float32)
         complex_noise = np.asarray(cv2.GaussianBlur(complex_noise, (0, 0), sigmaX=0.6, sigmaY=0.7))
@@ -350,14 +350,20 @@ class Scanner:
         # Gain compensation amplifies the noise with depth.
         rise_db = np.minimum(self._z_mm / self.settings.depth_mm, 1) * 6
         level = self.settings.gain_db - self.settings.noise_db + rise_db
-        self._noise_gain = np.exp(_DB_TO_LN * level).astype(np.float32)
-        return noise
+        return noise, np.exp(_DB_TO_LN * level).astype(np.float32)
 
     def _reverberations(self) -> NDArray[np.float32]:
         """Power of the echoes of a probe in the air: bands under its face, dying away."""
         z = self._z_mm
         bands = np.exp(-np.square((z % 1.9 - 0.7) / 0.35)) + 0.15
-        return np.exp(_DB_TO_LN * (self.settings.gain_db + 8)) * bands * np.exp(-z / 0.9)  # type: ignore[no-any-return]
+        power = np.exp(_DB_TO_LN * (self.settings.gain_db + 8)) * bands * np.exp(-z / 0.9)
+        return np.asarray(power, np.float32)
+
+
+def _strength(scale: float) -> float:
+    """Contrast of a section: a beam as thick as a small one averages it with what lies beside."""
+    ease = min(max((scale - 0.1) / 0.25, 0.0), 1.0)
+    return ease * ease * (3 - 2 * ease)
 
 
 def _fixed_point(points: NDArray[np.float64]) -> NDArray[np.int32]:

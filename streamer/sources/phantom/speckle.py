@@ -88,7 +88,7 @@ def power(look: NDArray[np.float32]) -> NDArray[np.float32]:
     :return: rows x columns.
     """
     real, imaginary = cv2.split(look)
-    return real * real + imaginary * imaginary  # type: ignore[no-any-return,operator]
+    return np.asarray(real * real + imaginary * imaginary, np.float32)
 
 
 def compound(looks: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -127,8 +127,8 @@ class Sweep:
         """Lay out a stretch of normal tissue and one lesion, and how the probe passes them."""
         rng = self._rng
         kind: Kind = "benign" if rng.random() < 0.5 else "malignant"
-        if self._content in ("benign", "malignant"):
-            kind = self._content  # type: ignore[assignment]
+        if self._content == "benign" or self._content == "malignant":
+            kind = self._content
         size_mm = rng.uniform(8, 17) if kind == "benign" else rng.uniform(9, 16)
         size_mm = min(size_mm, self._max_size_mm)
         gap_mm = rng.uniform(4, 12)

@@ -1,0 +1,31 @@
+# `make demo` sets up and shows a live feed analysed; `make test` sets up and passes the tests.
+PYTHON ?= python3
+VENV   := .venv
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/run-ready
+	$(VENV)/bin/sonostream demo
+
+test: $(VENV)/dev-ready check
+	$(VENV)/bin/pytest
+
+check: $(VENV)/dev-ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Two stamps, because running needs a tenth of what developing does.
+$(VENV)/run-ready: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/dev-ready: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/run-ready
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,90 @@
+"""Outlines, sizes and identities of lesions."""
+
+import math
+
+import numpy as np
+import pytest
+
+from streamer.analysis import Region
+from streamer.frame import Pixels
+from streamer.lesions import LesionTracker, find_outlines, measure
+
+S = 1_000_000_000
+SQUARE = Region(0, 0, 512, 512)
+
+
+def ellipse(x: float, y: float, a: float, b: float, degrees: float = 0, side: int = 128) -> Pixels:
+    """A smooth probability map of an ellipse, as a network would give it."""
+    rows, columns = np.indices((side, side)) + 0.5
+    angle = math.radians(degrees)
+    u = (columns - x) * math.cos(angle) + (rows - y) * math.sin(angle)
+    v = -(columns - x) * math.sin(angle) + (rows - y) * math.cos(angle)
+    distance = (np.hypot(u / a, v / b) - 1) * math.sqrt(a * b)
+    return (255 / (1 + np.exp(distance * 1.5))).astype(np.uint8)
+
+
+@pytest.mark.parametrize("degrees", [0, 20, 45, 70, 90])
+def test_diameters_of_an_ellipse_are_right_at_any_rotation(degrees: float) -> None:
+    (outline,) = find_outlines(ellipse(64, 60, 30, 18, degrees), SQUARE)
+
+    lesion = measure(outline, 1, (0.1, 0.1))
+
+    assert lesion.longest_mm == pytest.approx(60 * 4 * 0.1, rel=0.02)
+    assert lesion.perpendicular_mm == pytest.approx(36 * 4 * 0.1, rel=0.03)
+    assert lesion.area_mm2 == pytest.approx(math.pi * 30 * 18 * 16 * 0.01, rel=0.03)
+
+
+def test_pixels_that_are_not_square_are_measured_in_mm_along_each_axis() -> None:
+    (outline,) = find_outlines(ellipse(64, 64, 20, 20), SQUARE)
+
+    lesion = measure(outline, 1, (0.05, 0.1))
+
+    assert lesion.longest_mm == pytest.approx(40 * 4 * 0.1, rel=0.02)
+    assert lesion.perpendicular_mm == pytest.approx(40 * 4 * 0.05, rel=0.03)
+
+
+def test_without_spacing_there_are_no_millimetres() -> None:
+    (outline,) = find_outlines(ellipse(64, 64, 20, 20), SQUARE)
+
+    lesion = measure(outline, 1, None)
+
+    assert (lesion.longest_mm, lesion.perpendicular_mm, lesion.area_mm2) == (None, None, None)
+
+
+def test_points_are_placed_in_the_sources_frame() -> None:
+    (outline,) = find_outlines(ellipse(32, 96, 10, 10), Region(100, 50, 640, 480))
+
+    centre = outline.contour.mean(axis=0)
+
+    assert centre[0] == pytest.approx(100 + 640 * 32 / 128, abs=4)
+    assert centre[1] == pytest.approx(50 + 480 * 96 / 128, abs=4)
+
+
+def test_specks_and_empty_maps_are_no_lesions() -> None:
+    assert find_outlines(np.zeros((128, 128), np.uint8), SQUARE) == []
+    assert find_outlines(ellipse(64, 64, 1.2, 1.2), SQUARE) == []
+
+
+def test_a_lesion_keeps_its_identity_while_it_moves_and_a_new_one_gets_its_own() -> None:
+    tracker = LesionTracker()
+    first = tracker.identify(find_outlines(ellipse(40, 40, 12, 9), SQUARE), S, None)
+    moved = find_outlines(np.maximum(ellipse(44, 42, 12, 9), ellipse(100, 100, 15, 12)), SQUARE)
+
+    second = tracker.identify(moved, S + S // 30, None)
+
+    old = next(lesion for lesion in second if lesion.box[0] < 256)
+    new = next(lesion for lesion in second if lesion.box[0] > 256)
+    assert old.track == first[0].track
+    assert new.track != old.track
+
+
+def test_an_identity_survives_a_short_dropout_and_not_a_long_one() -> None:
+    tracker = LesionTracker()
+    outlines = find_outlines(ellipse(40, 40, 12, 9), SQUARE)
+    (first,) = tracker.identify(outlines, S, None)
+    tracker.identify([], S + S // 2, None)
+    (back,) = tracker.identify(outlines, S + S * 8 // 10, None)
+    (late,) = tracker.identify(outlines, 4 * S, None)
+
+    assert back.track == first.track
+    assert late.track != first.track
