@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from models.networks.registry import Card, ModelError, card, list_models
+from models.networks.cards import Card
+from models.networks.registry import ModelError, card, list_models
 
 if TYPE_CHECKING:
     from models.networks.base import Network, Output

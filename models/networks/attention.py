@@ -1,6 +1,5 @@
-"""Attention blocks that several networks share."""
+"""Attention that several networks share."""
 
-import torch
 from torch import Tensor, nn
 
 
@@ -27,11 +26,3 @@ class PositionAttention(nn.Module):
         s = (q.flatten(2).transpose(1, 2) @ k.flatten(2)).float().softmax(dim=2).to(v.dtype)
         out: Tensor = v.flatten(2) @ s.transpose(1, 2)
         return out.view_as(x)
-
-
-class SpatialPool(nn.Module):
-    """Maximum and mean over channels: N x C x H x W -> N x 2 x H x W, in this order."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool."""
-        return torch.cat([x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)], dim=1)

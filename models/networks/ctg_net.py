@@ -49,9 +49,9 @@ class CTGNet(Network):
         :param in_channels: channels the stem reads, 1 or 3.
         :param size: side of the frame or (height, width), multiples of 16.
         :param channels: D, of F', and D1, of the class vectors.
-        :param gland: where the gland mask M_m comes from. "supervised" (masks of the data) and "pseudo" (masks
-            of a teacher) build the same graph; "absent": there is none, so F_ma is left out and M_m = 1
-            in eq 6; "prior": a fixed soft band over depth, for ablation only.
+        :param gland: where the gland mask M_m comes from. "supervised" (masks of the data) and "pseudo"
+            (masks of a teacher) build the same graph; "absent": there is none, so F_ma is left out and
+            M_m = 1 in eq 6; "prior": a fixed soft band over depth, for ablation only.
         :param lam_identity: F' in eq 1.
         :param lam_gland: F_ma in eq 1; always off where `gland` is "absent".
         :param lam_lesion: F_la in eq 1.
@@ -108,7 +108,7 @@ class CTGNet(Network):
             return None, m_l
         if self.gland == "prior":
             depth = (torch.arange(f.shape[2], device=f.device, dtype=f.dtype) + 0.5) / f.shape[2]
-            # A quarter to a half of the depth: below skin and fat, above the chest wall.
+            # Below skin and fat, above the chest wall.
             band = torch.exp(-((depth - 0.4) ** 2) / (2 * 0.2**2))
             return band.view(1, 1, -1, 1).expand_as(m_l), m_l
         return masks[:, 1:2], m_l

@@ -1,14 +1,15 @@
-"""Every network by name: what it is, how it is built, what it costs. Needs no torch until one is built."""
+"""Every network by name: built, given weights, counted. Needs no torch until one is built."""
 
 from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from models.networks.cards import CARDS, Card
 
 if TYPE_CHECKING:
     from models.networks.base import Network
@@ -21,57 +22,6 @@ CLASSES = ("benign", "malignant", "normal")
 
 class ModelError(ValueError):
     """A name, option, weights file or frame that a network cannot take; says what is allowed instead."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """What is known of a network before it is built."""
-
-    name: str
-    builder: str
-    """`module:function` that returns the network; its keyword arguments are the network's options."""
-    paper: str
-    doi: str | None = None
-    size: int
-    """Side of the frame, in pixels, that the paper or its sheet uses."""
-    size_divisor: int
-    preset: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of the builder that make this network what it is; they are not options."""
-    auxiliary: Mapping[str, str] = field(default_factory=dict)
-    """`Output.auxiliary` of the default network: name -> shape and meaning."""
-    weights: str | None = None
-    """The file of ImageNet weights, as torchvision publishes it, that its backbone can start from."""
-    note: str = ""
-    licence: str = "Apache-2.0; written from the paper, no code or weights of its authors"
-
-
-_CARDS = (
-    Card(
-        name="mtl_oca",
-        builder="models.networks.mtl_oca:MTLOCA",
-        paper="Lu, Sun, Wang, Yu: Automatic joint segmentation and classification of breast ultrasound images"
-        " via multi-task learning with object contextual attention. Front. Oncol. 2025",
-        size=128,
-        size_divisor=8,
-        auxiliary={"coarse_logits": "N x 2 x H x W: the soft object regions D before eq 1"},
-        note="reads gray and its Gaussian-derivative magnitude; widths and class pooling are ours",
-    ),
-    Card(
-        name="ctg_net",
-        builder="models.networks.ctg_net:CTGNet",
-        paper="Yang, Suzuki, Ye, Nosato, Izumori, Sakanashi: CTG-Net: Cross-task guided network for breast "
-        "ultrasound diagnosis. PLoS ONE 17(8): e0271106, 2022",
-        doi="10.1371/journal.pone.0271106",
-        size=256,
-        size_divisor=16,
-        auxiliary={
-            "coarse_logits": "N x 3 x H x W: background, gland, lesion; without gland, N x 2: rest, lesion"
-        },
-        weights="vgg16-397923af.pth",
-        note="input size, widths, D and the class vectors' shape are ours",
-    ),
-)
-CARDS = {card.name: card for card in _CARDS}
 
 
 def list_models() -> list[str]:
@@ -164,6 +114,8 @@ def describe(name: str, **options: Any) -> Description:
     with torch.device("meta"):
         network = build(name, **options)
     height, width = network.size
+    with torch.no_grad():
+        auxiliary = network(torch.zeros(2, 1, height, width, device="meta")).auxiliary
     outputs = []
     if network.regions:
         outputs.append(f"lesion {height}x{width}")
@@ -175,7 +127,7 @@ def describe(name: str, **options: Any) -> Description:
         parameters=count_parameters(network),
         gmacs=count_gmacs(network),
         input=f"{network.in_channels}x{height}x{width}",
-        outputs=", ".join([*outputs, *known.auxiliary]),
+        outputs=", ".join([*outputs, *auxiliary]),
         classes=network.classes,
         licence=known.licence,
     )
