@@ -1,7 +1,7 @@
 """The phantom: a live breast-ultrasound feed, frame by frame, with its truth."""
 
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 
 from streamer.sources.phantom.anatomy import Anatomy, Build
 from streamer.sources.phantom.lesion import Lesion, random_lesion
-from streamer.sources.phantom.scanner import LesionView, Picture, Pose, Scanner, Settings
+from streamer.sources.phantom.scanner import LesionView, Picture, Scanner, Settings
 from streamer.sources.phantom.sweep import Content, Sweep, Timeline, settle
+from streamer.sources.phantom.window import Pose
 
+MIN_SIDE = 64
+"""Smaller pictures show no tissue worth the name."""
 Label = Literal["normal", "benign", "malignant"]
 # Spare tissue beside and below the scan window, for drift, breathing and compression.
 _SPARE_X_MM = 12.0
@@ -54,6 +57,7 @@ class Phantom:
     :param lesion: which lesions the probe meets; "none" for normal tissue only.
     :param lift: whether the probe is lifted off about every 30 to 45 s.
     :param cut: whether the view sometimes cuts to another place.
+    :raises ValueError: if a value is not allowed.
     """
 
     def __init__(
@@ -67,6 +71,12 @@ class Phantom:
         lift: bool = True,
         cut: bool = True,
     ) -> None:
+        if lesion not in get_args(Content):
+            raise ValueError(f"lesion is one of {', '.join(get_args(Content))}, not {lesion!r}")
+        if not (fps > 0 and min(width, height) >= MIN_SIDE):
+            raise ValueError(
+                f"a phantom is {MIN_SIDE} x {MIN_SIDE} or larger, at more than 0 frames per second"
+            )
         self.seed, self.fps, self.lesion = seed, fps, lesion
         self.width, self.height = width, height
         rng = np.random.default_rng([seed, 5])
@@ -78,7 +88,10 @@ class Phantom:
         """Render the frame at an index.
 
         :param index: 0 or more; the frame shows the instant index / fps.
+        :raises ValueError: if the index is negative.
         """
+        if index < 0:
+            raise ValueError(f"a phantom has no frame {index}: indices start at 0")
         time_s = index / self.fps
         stay = self._timeline.at(time_s)
         place = self._place(stay.scene)
@@ -110,9 +123,9 @@ class Phantom:
         lesions: list[Lesion] = []
         y_mm = 0.25
         if label != "normal":
-            size = min(rng.uniform(5, 24), 0.5 * settings.depth_mm, 0.6 * scanner.width_mm)
+            size = min(rng.uniform(5, 24), 0.5 * settings.depth_mm, 0.6 * scanner.window.width_mm)
             centre = (
-                scanner.width_mm * rng.uniform(-0.36, 0.36),
+                scanner.window.width_mm * rng.uniform(-0.36, 0.36),
                 max(size * 0.4 + 3, rng.uniform(build.gland_top_mm, build.gland_bottom_mm - size * 0.3)),
                 y_mm,
             )
@@ -134,8 +147,10 @@ class Phantom:
             self.lesion,
             fat_db=build.fat_db,
             depth_mm=(build.gland_top_mm + 3, build.gland_bottom_mm - 2),
-            half_width_mm=self._scanner.width_mm / 2,
+            half_width_mm=self._scanner.window.width_mm / 2,
             max_size_mm=0.36 * settings.depth_mm,
+            # A stay between two lifts meets far fewer: numbers stay unique in a feed.
+            first_number=1000 * scene,
         )
         return _Place(_anatomy(rng, build, self._scanner), sweep)
 
@@ -144,7 +159,7 @@ def _anatomy(rng: np.random.Generator, build: Build, scanner: Scanner, planes: i
     return Anatomy(
         rng,
         build,
-        width_mm=scanner.width_mm + _SPARE_X_MM,
+        width_mm=scanner.window.width_mm + _SPARE_X_MM,
         depth_mm=scanner.settings.depth_mm + _SPARE_Z_MM,
         planes=planes,
     )
@@ -156,12 +171,14 @@ def _with_truth(
     kinds = {view.label for view in picture.lesions}
     label: Label = "malignant" if "malignant" in kinds else "benign" if "benign" in kinds else "normal"
     pixels, lesion, gland, views = picture
-    spacing = scanner.mm_per_px, scanner.mm_per_px
+    spacing = scanner.window.mm_per_px, scanner.window.mm_per_px
     if size is not None and size != scanner.size:
         fx, fy = size[0] / scanner.size[0], size[1] / scanner.size[1]
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
         lesion, gland = (
-            np.where(cv2.resize(mask, size, interpolation=cv2.INTER_AREA) > 127, 255, 0).astype(np.uint8)
+            np.where(np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_AREA)) > 127, 255, 0).astype(
+                np.uint8
+            )
             for mask in (lesion, gland)
         )
         views = tuple(

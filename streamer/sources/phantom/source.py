@@ -9,12 +9,11 @@ from urllib.parse import parse_qsl
 
 from streamer.frame import Clock
 from streamer.sources.base import Captured, Source, SourceOptions, SourceUnavailable
-from streamer.sources.phantom.feed import Phantom, PhantomFrame
+from streamer.sources.phantom.feed import MIN_SIDE, Phantom, PhantomFrame
 from streamer.sources.phantom.sweep import Content
 
 _NS_PER_S = 1_000_000_000
 _MAX_SIDE = 4096
-_MIN_SIDE = 64
 
 
 class PhantomSource(Source):
@@ -120,7 +119,7 @@ def open_phantom(uri: str, options: SourceOptions) -> PhantomSource:
     width, height = options.size or (640, 480)
     if options.size is not None:
         for name, value in (("width", width), ("height", height)):
-            _whole(uri, f"size ({name})", str(value), low=_MIN_SIDE, high=_MAX_SIDE)
+            _whole(uri, f"size ({name})", str(value), low=MIN_SIDE, high=_MAX_SIDE)
     if options.fps is not None:
         _rate(uri, "fps", str(options.fps))
     phantom = Phantom(
@@ -176,7 +175,7 @@ def _whole(uri: str, key: str, value: str, *, low: int = 0, high: int = 2**62) -
 
 
 def _side(uri: str, key: str, value: str) -> int:
-    return _whole(uri, key, value, low=_MIN_SIDE, high=_MAX_SIDE)
+    return _whole(uri, key, value, low=MIN_SIDE, high=_MAX_SIDE)
 
 
 def _prerender(uri: str, key: str, value: str) -> int:

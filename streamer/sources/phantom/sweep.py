@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from streamer.sources.phantom.lesion import Kind, Lesion, random_lesion
-from streamer.sources.phantom.scanner import Pose
+from streamer.sources.phantom.window import Pose
 
 Content = Literal["mixed", "benign", "malignant", "none"]
 
@@ -78,6 +78,8 @@ class Sweep:
     :param fat_db: echo level of the fat around.
     :param depth_mm: range of depths where lesions lie.
     :param half_width_mm: of the scan window.
+    :param max_size_mm: of a lesion.
+    :param first_number: number of the first lesion met here.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Sweep:
         depth_mm: tuple[float, float],
         half_width_mm: float,
         max_size_mm: float,
+        first_number: int = 0,
     ) -> None:
         self._rng = np.random.default_rng([*seed, 23])
         self._content = content
@@ -96,6 +99,7 @@ class Sweep:
         self._depth_mm = depth_mm
         self._half_width_mm = half_width_mm
         self._max_size_mm = max_size_mm
+        self._first_number = first_number
         self._moves: list[_Move] = []
         self._lesions: list[Lesion] = []
         self._end_s, self._end_mm = 0.0, 0.0
@@ -121,7 +125,8 @@ class Sweep:
 
     def lesions(self, y_mm: float) -> list[Lesion]:
         """Those that the plane at an elevation cuts; ask for the pose first, which lays them out."""
-        return [lesion for lesion in self._lesions if lesion.scale(y_mm) > 0]
+        here = bisect.bisect_left(self._lesions, y_mm, key=lambda lesion: lesion.centre_mm[2])
+        return [lesion for lesion in self._lesions[max(here - 2, 0) : here + 2] if lesion.scale(y_mm) > 0]
 
     def _meet(self) -> None:
         """Lay out a stretch of normal tissue and one lesion, and how the probe passes them."""
@@ -137,7 +142,7 @@ class Sweep:
         draft = random_lesion(
             rng,
             kind,
-            number=len(self._lesions),
+            number=self._first_number + len(self._lesions),
             centre_mm=(lateral, depth, 0.0),
             size_mm=size_mm,
             fat_db=self._fat_db,
