@@ -74,10 +74,10 @@ class Publisher:
             self._socket.bind(address)
         except zmq.ZMQError as error:
             self._socket.close()
-            busy = "; another daemon may be running there, choose another publish.bind" * (
-                error.errno == zmq.EADDRINUSE
-            )
-            raise PublisherError(f"cannot publish on {address}: {error.strerror.lower()}{busy}") from None
+            reason = zmq.strerror(error.errno).lower()
+            if error.errno == zmq.EADDRINUSE:
+                reason += "; another daemon may be running there, choose another publish.bind"
+            raise PublisherError(f"cannot publish on {address}: {reason}") from None
         self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
