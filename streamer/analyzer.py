@@ -22,7 +22,7 @@ GIVE_UP_AFTER = 5
 _DROPPED_AS = {FeedState.FROZEN: DropReason.FROZEN, FeedState.NO_SIGNAL: DropReason.NO_SIGNAL}
 
 
-class EngineGaveUpError(Exception):
+class EngineGaveUp(Exception):
     """The engine fails on every frame."""
 
 
@@ -61,7 +61,7 @@ class Analyzer:
     def run(self) -> None:
         """Serve until stopped.
 
-        :raises EngineGaveUpError: if the engine failed several times in a row.
+        :raises EngineGaveUp: if the engine failed several times in a row.
         """
         while not self._stopping:
             batch = self._newest()
@@ -126,4 +126,4 @@ class Analyzer:
         self._failures += 1
         self._complaints.say("engine", "the engine failed: %s", error)
         if self._failures >= GIVE_UP_AFTER:
-            raise EngineGaveUpError(f"the engine failed {self._failures} times in a row, last: {error}")
+            raise EngineGaveUp(f"the engine failed {self._failures} times in a row, last: {error}")

@@ -2,18 +2,20 @@
 
 import gc
 import logging
+import os
 import signal
 import sys
 import threading
 import time
 from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from models.artifact import Artifact, ArtifactError, load_artifact
 from models.runtimes import EngineError, Session, load
 from streamer.analysis import INTENDED_USE, Model
-from streamer.analyzer import Analyzer, EngineGaveUpError
+from streamer.analyzer import Analyzer, EngineGaveUp
 from streamer.config import Config
 from streamer.feed import EventKind, Feed
 from streamer.frame import FeedState
@@ -130,6 +132,7 @@ class Daemon:
                 precision=config.model.precision,
                 threads=config.model.threads,
                 max_batch=len(self._feeds),
+                cache_dir=cache_directory(),
             )
             session.warm_up()
         except (ArtifactError, EngineError, ValueError) as error:
@@ -163,7 +166,7 @@ class Daemon:
         def work() -> None:
             try:
                 analyzer.run()
-            except EngineGaveUpError as error:
+            except EngineGaveUp as error:
                 log.error("%s", error)
                 self._exit_code = EXIT_ENGINE_FAILED
             except Exception:
@@ -232,6 +235,11 @@ class Daemon:
                 for feed in self._feeds
             ],
         }
+
+
+def cache_directory() -> Path:
+    """Where compiled models are kept for the next start: the user's cache, by the XDG rule."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sonostream"
 
 
 def describe(artifact: Artifact, session: Session) -> Model:

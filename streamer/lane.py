@@ -4,6 +4,8 @@ import time
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
+
 from models.artifact import ModelCard
 from models.fit import Fitter
 from streamer.analysis import Analysis, Classes, Latency, Lesion, Mask, Model, Size
@@ -65,6 +67,9 @@ class Lane:
         :param classes: K probabilities.
         """
         frame, region, stamps = picked.arrival.frame, picked.arrival.region, picked.stamps
+        # bfloat16 rounds: a sum of probabilities may come out as 1.004.
+        classes = np.clip(classes, 0, 1)
+        classes /= classes.sum()
         smoothed = self._smoother.update(
             slot[:, :, 0], lesion, classes, frame.captured_monotonic, (region.height, region.width)
         )

@@ -74,7 +74,7 @@ class Publisher:
             self._socket.bind(address)
         except zmq.ZMQError as error:
             self._socket.close()
-            reason = zmq.strerror(error.errno).lower()
+            reason = zmq.strerror(error.errno or 0).lower()
             if error.errno == zmq.EADDRINUSE:
                 reason += "; another daemon may be running there, choose another publish.bind"
             raise PublisherError(f"cannot publish on {address}: {reason}") from None

@@ -14,7 +14,7 @@ class SourceKind(NamedTuple):
 
     example: str
     opener: str
-    """`module:function` taking (uri, options), imported when first used: a missing library costs only its kind."""
+    """`module:function` taking (uri, options); imported when used: a missing library costs only its kind."""
 
 
 # Scheme -> kind. Plain paths have no scheme: see `parse_uri`.

@@ -1,0 +1,107 @@
+"""Send frames to a running `sonostream` from your own program.
+
+    with FramePusher("tcp://127.0.0.1:5555", "scanner") as pusher:
+        pusher.push(pixels)
+
+goes with `sonostream run "zmq+tcp://127.0.0.1:5555"`.
+"""
+
+import time
+from typing import Literal, Self
+
+import cv2
+import msgspec
+import numpy as np
+import zmq
+
+from streamer.frame import Pixels
+from streamer.sources.zeromq import FrameHeader
+
+# More would only make the receiver's picture older.
+_WAITING_MESSAGES = 2
+
+
+class FramePusher:
+    """Sends frames over ZeroMQ; never waits for the receiver."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        source: str,
+        *,
+        mode: Literal["push", "pub"] = "push",
+        bind: bool | None = None,
+        encoding: Literal["raw", "jpeg", "png"] = "raw",
+        spacing_mm: tuple[float, float] | None = None,
+    ) -> None:
+        """Connect, or bind.
+
+        :param endpoint: ZeroMQ address, such as `tcp://127.0.0.1:5555`.
+        :param source: name of the feed; the receiver takes one per address.
+        :param mode: `push` to one receiver, which binds; `pub` to any number, which connect.
+        :param bind: None for the rule of the mode.
+        :param encoding: `raw` is fastest on one machine; `jpeg` (quality 95) and `png` save network.
+        :param spacing_mm: size of a pixel as (row, column).
+        :raises zmq.ZMQError: if the address is wrong or in use.
+        """
+        self._source = source.encode()
+        self._encoding: Literal["raw", "jpeg", "png"] = encoding
+        self._spacing_mm = spacing_mm
+        self._next_id = 0
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(
+            zmq.PUSH if mode == "push" else zmq.PUB
+        )
+        self._socket.setsockopt(zmq.LINGER, 500)
+        self._socket.setsockopt(zmq.SNDHWM, _WAITING_MESSAGES)
+        try:
+            (self._socket.bind if (mode == "pub" if bind is None else bind) else self._socket.connect)(
+                endpoint
+            )
+        except zmq.ZMQError:
+            self._socket.close()
+            raise
+
+    def push(self, pixels: Pixels, *, captured_at: int | None = None) -> bool:
+        """Send one frame.
+
+        :param pixels: H x W gray or H x W x 3 RGB, uint8.
+        :param captured_at: when it was captured, ns since the epoch (`time.time_ns()`); None: now.
+        :return: False if it was dropped because the receiver is not there or behind; its number is skipped.
+        :raises ValueError: if the pixels have another type or shape.
+        """
+        if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}: expected uint8, H x W or H x W x 3")
+        header = FrameHeader(
+            frame_id=self._next_id,
+            captured_at=time.time_ns() if captured_at is None else captured_at,
+            shape=list(pixels.shape),
+            encoding=self._encoding,
+            pixel_spacing_mm=self._spacing_mm,
+        )
+        self._next_id += 1
+        message = [self._source, msgspec.json.encode(header), self._encode(pixels)]
+        try:
+            self._socket.send_multipart(message, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Send what is waiting, for half a second at most, and close."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        """Use as a context manager."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def _encode(self, pixels: Pixels) -> bytes | memoryview:
+        if self._encoding == "raw":
+            return np.ascontiguousarray(pixels).data
+        if pixels.ndim == 3:
+            pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), np.uint8)
+        suffix = ".jpg" if self._encoding == "jpeg" else ".png"
+        return cv2.imencode(suffix, pixels)[1].tobytes()
