@@ -104,29 +104,28 @@ class Cells:
         value = np.zeros(shape, np.float32)
         rows = (np.arange(shape[0], dtype=np.float32) + 0.5) * per_row
         columns = (np.arange(shape[1], dtype=np.float32) + 0.5) * per_column
-        reach = 1.7
+        # Nothing farther than this is among the two nearest of a point, or nearly never.
+        reach = 1.5
         middle = round(y_mm / cell_y)
         for layer in (middle - 1, middle, middle + 1):
             index = layer % len(self._jitter)
-            jitter = self._jitter[index]
-            for i in range(self._rows):
-                for j in range(self._columns):
-                    dy, dz, dx = jitter[i, j]
-                    elevation = (layer + dy - y_mm / cell_y) ** 2
-                    if elevation > 1.2:
-                        continue
-                    z, x = i - 0.5 + dz, j - 0.5 + dx
-                    top, bottom = np.searchsorted(rows, (z - reach, z + reach))
-                    left, right = np.searchsorted(columns, (x - reach, x + reach))
-                    if top >= bottom or left >= right:
-                        continue
-                    window = np.s_[top:bottom, left:right]
-                    distance = np.add.outer(
-                        (rows[top:bottom] - z) ** 2 + np.float32(elevation), (columns[left:right] - x) ** 2
-                    )
-                    first = nearest[window]
-                    closer = distance < first
-                    second[window] = np.minimum(second[window], np.maximum(distance, first))
-                    np.copyto(value[window], np.float32(self._value[index, i, j]), where=closer)
-                    np.minimum(first, distance, out=first)
+            elevation = np.square(layer + self._jitter[index, ..., 0] - y_mm / cell_y)
+            for i, j in np.argwhere(elevation < 1.1).tolist():
+                # Python floats: NumPy's own would turn the arrays into doubles.
+                _, dz, dx = self._jitter[index, i, j].tolist()
+                z, x = i - 0.5 + dz, j - 0.5 + dx
+                top, bottom = max(0, int((z - reach) / per_row)), max(0, int((z + reach) / per_row))
+                left, right = max(0, int((x - reach) / per_column)), max(0, int((x + reach) / per_column))
+                window = np.s_[top:bottom, left:right]
+                first = nearest[window]
+                if first.size == 0:
+                    continue
+                distance = np.add.outer(
+                    np.square(rows[top:bottom] - z) + float(elevation[i, j]),
+                    np.square(columns[left:right] - x),
+                )
+                closer = distance < first
+                np.minimum(second[window], np.maximum(distance, first), out=second[window])
+                np.copyto(value[window], float(self._value[index, i, j]), where=closer, casting="same_kind")
+                np.minimum(first, distance, out=first)
         return cv2.sqrt(second) - cv2.sqrt(nearest), value

@@ -58,7 +58,8 @@ def paint(
     coherence *= 1 - inside
     if lesion.capsule_db:
         soft = blurred(0.22)
-        rim = 4 * soft * (1 - soft)
+        # Outside the margin, where the outline of the mask leaves it.
+        rim = 6 * soft * (1 - soft) * (1 - inside)
         facing = np.abs(cv2.Sobel(soft, cv2.CV_32F, 0, 1, ksize=3))
         rim *= np.minimum(facing * np.float32(0.25 / window.mm_per_px), 1) * np.float32(strength)
         echo += rim * (np.float32(lesion.capsule_db) + np.maximum(0, -6 - echo)) * 0.8

@@ -154,12 +154,12 @@ class Sweep:
             self._lesions.append(lesion)
         back = middle - half * rng.uniform(0.4, 0.8)
         end = middle + half + gap_mm * 0.4
-        speed = rng.uniform(3.5, 6)
-        self._go(start, middle, (middle - start) / speed)
+        speed_mm_s = rng.uniform(3, 4.5)
+        self._go(start, middle, (middle - start) / speed_mm_s)
         self._go(middle, middle, rng.uniform(0.7, 1.8))
-        self._go(middle, back, (middle - back) / speed * 1.3)
+        self._go(middle, back, (middle - back) / speed_mm_s * 1.3)
         self._go(back, back, rng.uniform(0.2, 0.6))
-        self._go(back, end, (end - back) / speed)
+        self._go(back, end, (end - back) / speed_mm_s)
         self._go(end, end, rng.uniform(0.3, 1.2))
 
     def _go(self, from_mm: float, to_mm: float, seconds: float) -> None:
