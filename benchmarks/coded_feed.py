@@ -1,0 +1,134 @@
+"""A sender of live H.264: pre-encoded phantom frames, written to a TCP connection when each is due.
+
+Run as its own process: `python -m benchmarks.coded_feed --port 5001 --fps 30`. Frame n of the stream has
+presentation time n / fps and is due at that time after the start, which is printed, in ns on CLOCK_MONOTONIC,
+when somebody connects. The container is NUT, in which a packet is complete as soon as it has arrived.
+"""
+
+import argparse
+import io
+import socket
+import time
+from fractions import Fraction
+from typing import NamedTuple
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.sources.phantom import Phantom
+
+
+class Clip(NamedTuple):
+    """An encoded clip that can be played in a loop: it begins with a key frame."""
+
+    packets: list[bytes]
+    keys: list[bool]
+    extradata: bytes
+    width: int
+    height: int
+    fps: float
+
+
+def render(*, frames: int, width: int, height: int, fps: float, seed: int) -> list[NDArray[np.uint8]]:
+    """Render phantom frames, H x W each."""
+    phantom = Phantom(seed=seed, width=width, height=height, fps=fps, lift=False, cut=False)
+    return [phantom.frame(index).pixels for index in range(frames)]
+
+
+def encode(pictures: list[NDArray[np.uint8]], *, fps: float) -> Clip:
+    """Encode with libx264 as a low-latency sender does: no B-frames, a key frame a second."""
+    height, width = pictures[0].shape
+    encoder = av.CodecContext.create("libx264", "w")
+    assert isinstance(encoder, av.VideoCodecContext)
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+    encoder.time_base = Fraction(1, round(fps))
+    encoder.framerate = Fraction(round(fps))
+    encoder.gop_size = round(fps)
+    encoder.bit_rate = 6_000_000
+    encoder.options = {"preset": "veryfast", "tune": "zerolatency"}
+    packets = []
+    for index, picture in enumerate(pictures):
+        frame = av.VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuv420p")
+        frame.pts = index
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
+    return Clip(
+        [bytes(packet) for packet in packets],
+        [packet.is_keyframe for packet in packets],
+        bytes(encoder.extradata or b""),
+        width,
+        height,
+        fps,
+    )
+
+
+class _Connection(io.RawIOBase):
+    """A socket as the file that libav writes to."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        self._connection.sendall(data)
+        return len(data)
+
+
+def send(clip: Clip, listener: socket.socket) -> None:
+    """Serve one connection until it closes."""
+    connection, _ = listener.accept()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with (
+        connection,
+        av.open(_Connection(connection), "w", format="nut", options={"flush_packets": "1"}) as out,
+    ):
+        stream = out.add_stream("libx264", rate=round(clip.fps))
+        stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, "yuv420p"
+        stream.time_base = Fraction(1, round(clip.fps))
+        stream.codec_context.extradata = clip.extradata
+        out.start_encoding()
+        start = time.monotonic_ns() + 200_000_000
+        print(start, flush=True)
+        index = 0
+        while True:
+            packet = av.Packet(clip.packets[index % len(clip.packets)])
+            packet.stream, packet.time_base = stream, Fraction(1, round(clip.fps))
+            packet.pts = packet.dts = index
+            packet.is_keyframe = clip.keys[index % len(clip.keys)]
+            due = start + round(index * 1e9 / clip.fps)
+            time.sleep(max(0.0, (due - time.monotonic_ns()) * 1e-9))
+            try:
+                out.mux(packet)
+            except OSError:
+                return
+            index += 1
+
+
+def main() -> None:
+    """Render, encode, say `ready`, then send to whoever connects."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--fps", type=float, default=30.0)
+    parser.add_argument("--width", type=int, default=800)
+    parser.add_argument("--height", type=int, default=600)
+    parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    pictures = render(
+        frames=arguments.frames,
+        width=arguments.width,
+        height=arguments.height,
+        fps=arguments.fps,
+        seed=arguments.seed,
+    )
+    clip = encode(pictures, fps=arguments.fps)
+    with socket.create_server(("127.0.0.1", arguments.port)) as listener:
+        print("ready", flush=True)
+        send(clip, listener)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""`sonostream bench`: measurements that print a table and write JSON."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+bench = typer.Typer(
+    no_args_is_help=True, help="Measure latency against its floor. Prints a table, writes JSON."
+)
+
+
+@bench.callback()
+def _root() -> None:
+    """Measure latency against its floor. Prints a table, writes JSON."""
+
+
+@bench.command()
+def live(
+    feed: Annotated[
+        str, typer.Option(help="phantom: raw frames; h264: a live coded stream over TCP.")
+    ] = "phantom",
+    fps: Annotated[float, typer.Option(min=1, max=240, help="Frames a second that are due.")] = 30.0,
+    size: Annotated[str, typer.Option(help="Width x height of a frame.")] = "800x600",
+    seconds: Annotated[float, typer.Option(min=2, help="How long to measure, after the warm-up.")] = 60.0,
+    warm_up: Annotated[float, typer.Option(min=0, help="Seconds left out at the start.")] = 3.0,
+    artifact: Annotated[str, typer.Option(help="Model to run.")] = "default",
+    runtime: Annotated[str, typer.Option(help="Engine to run it in.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Precision to run it in.")] = "auto",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+) -> None:
+    """Latency from when a frame was due to its result in another process.
+
+    The floor (decoding, one resize, the bare engine call) is timed in the same run, between frames.
+    """
+    from rich.console import Console
+
+    from benchmarks.live import BenchError, LiveSettings, progress_bar, run_live, show
+
+    # The floor's thread and the receiver's must not wait for each other's Python code.
+    sys.setswitchinterval(0.0005)
+    if feed not in ("phantom", "h264"):
+        _fail(f"--feed is phantom or h264, not {feed!r}")
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        _fail(f"--size is WIDTHxHEIGHT, such as 800x600, not {size!r}")
+    settings = LiveSettings(
+        feed="h264" if feed == "h264" else "phantom",
+        fps=fps,
+        width=int(width),
+        height=int(height),
+        seconds=seconds,
+        warm_up_s=warm_up,
+        artifact=artifact,
+        runtime=runtime,
+        precision=precision,
+    )
+    console = Console()
+    try:
+        with progress_bar(Console(stderr=True)) as progress:
+            report = run_live(settings, progress)
+    except BenchError as error:
+        _fail(str(error))
+    show(report, console)
+    if json_file is not None:
+        json_file.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"sonostream: {message}", err=True)
+    raise typer.Exit(2)

@@ -1,0 +1,137 @@
+"""The work that cannot be avoided: decoding, one resize, the bare engine call."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import av
+import numpy as np
+
+from models.artifact import CLASSES, INPUT, LESION, Artifact
+from models.fit import Fitter
+from streamer.frame import Pixels
+
+
+class FloorSample(NamedTuple):
+    """One frame's unavoidable work, in ms."""
+
+    decode: float
+    resize: float
+    engine: float
+
+    @property
+    def total(self) -> float:
+        """The sum: what the best conceivable program would need."""
+        return self.decode + self.resize + self.engine
+
+
+class FloorFeed(Protocol):
+    """The frames of a run, once more, for the floor."""
+
+    def decode(self) -> Pixels:
+        """Return the next frame, H x W; for coded video, by decoding it with one thread."""
+
+
+class RawFrames:
+    """Frames that need no decoding."""
+
+    def __init__(self, frames: list[Pixels]) -> None:
+        self._frames, self._next = frames, 0
+
+    def decode(self) -> Pixels:
+        """Return the next frame, from the first again after the last."""
+        frame = self._frames[self._next % len(self._frames)]
+        self._next += 1
+        return frame
+
+
+class CodedFrames:
+    """Frames that must be decoded; packets are played over and over from a key frame."""
+
+    def __init__(self, codec: "av.VideoCodecContext", packets: list[bytes]) -> None:
+        self._template, self._packets, self._next = codec, packets, 0
+        self._decoder = self._fresh()
+
+    def _fresh(self) -> "av.VideoCodecContext":
+        decoder = av.CodecContext.create(self._template.name, "r")
+        assert isinstance(decoder, av.VideoCodecContext)
+        decoder.extradata = self._template.extradata
+        decoder.thread_count = 1
+        return decoder
+
+    def decode(self) -> Pixels:
+        """Decode the next packet and return its luma plane."""
+        while True:
+            packet = av.Packet(self._packets[self._next % len(self._packets)])
+            self._next += 1
+            for frame in self._decoder.decode(packet):
+                plane = frame.planes[0]
+                return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[
+                    : frame.height, : frame.width
+                ]
+
+
+class Floor:
+    """Times the three steps by themselves, with nothing of the live path around them.
+
+    The engine is called through its own API, compiled as a careful person would: so that what a session of
+    ours adds counts as overhead.
+    """
+
+    def __init__(
+        self, artifact: Artifact, runtime: str, precision: str, threads: int, feed: FloorFeed
+    ) -> None:
+        size = artifact.card.input
+        self._frame = np.zeros((1, size.height, size.width, size.channels), np.uint8)
+        self._fitter = Fitter(size.width, size.height)
+        self._feed = feed
+        self._engine = _BARE[runtime](artifact, precision, threads, self._frame)
+        for _ in range(5):
+            self.sample()
+
+    def sample(self) -> FloorSample:
+        """Do one frame's work."""
+        start = time.perf_counter()
+        frame = self._feed.decode()
+        decoded = time.perf_counter()
+        self._fitter.fit(frame, self._frame[0])
+        fitted = time.perf_counter()
+        self._engine()
+        done = time.perf_counter()
+        return FloorSample((decoded - start) * 1e3, (fitted - decoded) * 1e3, (done - fitted) * 1e3)
+
+
+BareCall = Callable[[], object]
+
+
+def _bare_openvino(artifact: Artifact, precision: str, threads: int, frame: Pixels) -> BareCall:
+    import openvino as ov
+
+    core = ov.Core()
+    model = core.read_model(artifact.path)
+    model.reshape({INPUT: list(frame.shape)})
+    hint = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[precision]
+    config = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": str(threads),
+    }
+    request = core.compile_model(model, "CPU", config).create_infer_request()
+    request.set_tensor(INPUT, ov.Tensor(frame, shared_memory=True))
+    return lambda: request.infer(share_outputs=True)
+
+
+def _bare_onnxruntime(artifact: Artifact, _precision: str, threads: int, frame: Pixels) -> BareCall:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = ort.InferenceSession(artifact.path, options, providers=["CPUExecutionProvider"])
+    return lambda: session.run((LESION, CLASSES), {INPUT: frame})
+
+
+_BARE: dict[str, Callable[[Artifact, str, int, Pixels], BareCall]] = {
+    "openvino": _bare_openvino,
+    "onnxruntime": _bare_onnxruntime,
+}
