@@ -7,9 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-bench = typer.Typer(
-    no_args_is_help=True, help="Measure latency against its floor. Prints a table, writes JSON."
-)
+bench = typer.Typer(no_args_is_help=True)
 
 
 @bench.callback()
@@ -19,9 +17,7 @@ def _root() -> None:
 
 @bench.command()
 def live(
-    feed: Annotated[
-        str, typer.Option(help="phantom: raw frames; h264: a live coded stream over TCP.")
-    ] = "phantom",
+    feed: Annotated[str, typer.Option(help="phantom: raw frames; h264: a live coded stream.")] = "phantom",
     fps: Annotated[float, typer.Option(min=1, max=240, help="Frames a second that are due.")] = 30.0,
     size: Annotated[str, typer.Option(help="Width x height of a frame.")] = "800x600",
     seconds: Annotated[float, typer.Option(min=2, help="How long to measure, after the warm-up.")] = 60.0,

@@ -48,27 +48,23 @@ class RawFrames:
 class CodedFrames:
     """Frames that must be decoded; packets are played over and over from a key frame."""
 
-    def __init__(self, codec: "av.VideoCodecContext", packets: list[bytes]) -> None:
-        self._template, self._packets, self._next = codec, packets, 0
-        self._decoder = self._fresh()
-
-    def _fresh(self) -> "av.VideoCodecContext":
-        decoder = av.CodecContext.create(self._template.name, "r")
+    def __init__(self, codec: str, packets: list[bytes]) -> None:
+        """Prepare to decode; the first packet holds a key frame and the codec's parameters."""
+        self._packets, self._next = packets, 0
+        decoder = av.CodecContext.create(codec, "r")
         assert isinstance(decoder, av.VideoCodecContext)
-        decoder.extradata = self._template.extradata
         decoder.thread_count = 1
-        return decoder
+        self._decoder = decoder
 
     def decode(self) -> Pixels:
-        """Decode the next packet and return its luma plane."""
+        """Decode packets up to the next frame and return its luma plane."""
         while True:
             packet = av.Packet(self._packets[self._next % len(self._packets)])
             self._next += 1
             for frame in self._decoder.decode(packet):
                 plane = frame.planes[0]
-                return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[
-                    : frame.height, : frame.width
-                ]
+                luma: Pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+                return luma[: frame.height, : frame.width]
 
 
 class Floor:
@@ -79,8 +75,9 @@ class Floor:
     """
 
     def __init__(
-        self, artifact: Artifact, runtime: str, precision: str, threads: int, feed: FloorFeed
+        self, artifact: Artifact, feed: FloorFeed, *, runtime: str, precision: str, threads: int
     ) -> None:
+        """Compile the model by the runtime's own API and run it a few times."""
         size = artifact.card.input
         self._frame = np.zeros((1, size.height, size.width, size.channels), np.uint8)
         self._fitter = Fitter(size.width, size.height)

@@ -81,10 +81,10 @@ def run_live(settings: LiveSettings, progress: Progress) -> dict[str, Any]:
     with _feed(settings) as (uri, floor_feed, due), _daemon(settings, uri) as (address, status):
         floor = Floor(
             load_artifact(settings.artifact),
-            status["model"]["runtime"],
-            status["model"]["precision"],
-            machine()["cores"],
             floor_feed,
+            runtime=status["model"]["runtime"],
+            precision=status["model"]["precision"],
+            threads=machine()["cores"],
         )
         progress.update(task, description=f"{settings.feed} at {settings.fps:g} fps", total=settings.seconds)
         measured = _measure(settings, address, due, floor, lambda done: progress.update(task, completed=done))
@@ -268,19 +268,17 @@ def _report(settings: LiveSettings, measured: _Measured) -> dict[str, Any]:
 def show(report: dict[str, Any], console: Console) -> None:
     """Print a report as one table."""
     settings, model = report["settings"], report["model"]
-    table = Table(
-        title=f"{settings['feed']} {settings['width']} x {settings['height']} at {settings['fps']:g} fps, "
-        f"{model['name']} {model['version']} on {model['runtime']} {model['precision']}, {report['machine']['cpu']}"
-    )
+    feed = f"{settings['feed']} {settings['width']} x {settings['height']} at {settings['fps']:g} fps"
+    engine = f"{model['name']} {model['version']} on {model['runtime']} {model['precision']}"
+    table = Table(title=f"{feed}; {engine}; {report['machine']['cpu']}")
     table.add_column("ms")
     names = list(report["floor_ms"])
     for name in names:
         table.add_column(name, justify="right")
 
     def row(title: str, values: dict[str, float], style: str = "") -> None:
-        table.add_row(
-            title, *(f"{values[name]:.2f}" if name in values else "" for name in names), style=style
-        )
+        cells = (f"{values[name]:.2f}" if name in values else "" for name in names)
+        table.add_row(title, *cells, style=style)
 
     row("end to end", report["end_to_end_ms"], "bold")
     row("floor", report["floor_ms"], "bold")
@@ -293,9 +291,8 @@ def show(report: dict[str, Any], console: Console) -> None:
         row(f"floor: {name}", values)
     console.print(table)
     drops = ", ".join(f"{count} {reason}" for reason, count in report["dropped"].items()) or "none"
-    console.print(
-        f"{report['frames']} frames analysed; dropped: {drops}; lost on the way: {report['lost_by_subscriber']}"
-    )
+    lost = report["lost_by_subscriber"]
+    console.print(f"{report['frames']} frames analysed; dropped: {drops}; lost on the way: {lost}")
 
 
 def progress_bar(console: Console) -> Progress:
