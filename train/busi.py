@@ -1,4 +1,4 @@
-"""Reads BUSI in its original layout: a folder per class, `NAME.png` and `NAME_mask.png`, `NAME_mask_1.png`, ...
+"""Reads BUSI in its original layout: a folder per class, `NAME.png`, `NAME_mask.png`, `NAME_mask_1.png`.
 
 Al-Dhabyani, Gomaa, Khaled, Fahmy. "Dataset of breast ultrasound images". Data in Brief 28 (2020) 104863.
 

@@ -1,0 +1,8 @@
+"""`python -m train`: the same as `sonostream train`."""
+
+import typer
+
+from train.command import train_command
+
+if __name__ == "__main__":
+    typer.run(train_command)
