@@ -14,7 +14,7 @@ import zmq
 
 from streamer.analysis import Analysis, Classes, Event, Latency, Lesion, Mask, Model, Region, Size
 from streamer.frame import Clock, FeedState, Pixels
-from streamer.wire import encode_analysis, encode_event, topic
+from streamer.wire import Channel, encode_analysis, encode_event, topic
 
 WIDTH, HEIGHT = 640, 480
 OFFSET = (40, 24)
@@ -44,9 +44,16 @@ def tissue() -> list[Pixels]:
     return pictures
 
 
-def lesion_place(number: int, shape: str) -> tuple[Pixels, tuple[float, float]]:
-    """The mask of the lesion in a frame, over the region at its full size, and its centre."""
-    x, y = 330 + 120 * math.sin(number / 60), 225 + 18 * math.sin(number / 23)
+def lesion_centre(number: int, *, jumping: bool) -> tuple[float, float]:
+    """Where the lesion of a frame lies, in pixels of the region; a jumping one changes sides every frame."""
+    if jumping:
+        return (180.0, 440.0)[number % 2], 225.0
+    return 330 + 120 * math.sin(number / 60), 225 + 18 * math.sin(number / 23)
+
+
+def lesion_mask(centre: tuple[float, float], shape: str) -> Pixels:
+    """The mask of a lesion, over the region at its full size."""
+    x, y = centre
     turn = np.linspace(0, 2 * math.pi, 72, endpoint=False)
     if shape == "malignant":
         radius = 62 * (1 + 0.13 * np.sin(7 * turn) + 0.09 * np.sin(11 * turn + 1))
@@ -55,18 +62,19 @@ def lesion_place(number: int, shape: str) -> tuple[Pixels, tuple[float, float]]:
         points = np.stack([x + 92 * np.cos(turn), y + 50 * np.sin(turn)], axis=1)
     mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     cv2.fillPoly(mask, [points.round().astype(np.int32)], 255)
-    return mask, (x, y)
+    return mask
 
 
-def draw(number: int, shape: str) -> tuple[bytes, Pixels]:
+def draw(number: int, shape: str, *, jumping: bool = False) -> tuple[bytes, Pixels]:
     """Return the JPEG of a frame and its lesion mask."""
     pictures = tissue()
     pixels = pictures[number % len(pictures)].astype(np.float32)
-    mask, (x, _) = lesion_place(number, shape)
+    centre = lesion_centre(number, jumping=jumping)
+    mask = lesion_mask(centre, shape)
     soft = cv2.GaussianBlur(mask, (0, 0), 4).astype(np.float32) / 255
     pixels *= 1 - 0.78 * soft
     behind = np.zeros_like(pixels)
-    behind[285:, int(x - 50) : int(x + 50)] = 1
+    behind[285:, int(centre[0] - 50) : int(centre[0] + 50)] = 1
     pixels *= 1 + (-0.5 if shape == "malignant" else 0.45) * cv2.GaussianBlur(behind, (0, 0), 12)
     picture = np.clip(pixels, 0, 255).astype(np.uint8)
     for bit in range(CODE_BITS):
@@ -87,6 +95,7 @@ class DrawnFeed:
         port: int = 0,
         rate_hz: float = 20,
         publisher: str = "first",
+        channel: Channel = "preview",
         spacing_mm: tuple[float, float] | None = (0.1, 0.1),
     ) -> None:
         self.sources = list(sources)
@@ -96,7 +105,9 @@ class DrawnFeed:
         self.pictures = True
         self.age_s = 0.02
         self.vary = False
+        self.jumping = False
         self.publisher = publisher
+        self._channel = channel
         self.spacing_mm = spacing_mm
         self.number = 0
         self._rate_hz = rate_hz
@@ -129,7 +140,9 @@ class DrawnFeed:
                 beat_due = time.monotonic() + 0.25
                 events += 1
                 for source in self.sources:
-                    self._socket.send_multipart([topic(source, "event"), encode_event(self._event(source, events))])
+                    self._socket.send_multipart(
+                        [topic(source, "event"), encode_event(self._event(source, events))]
+                    )
             if self.pictures:
                 self.number += 1
                 if self.vary:
@@ -156,10 +169,18 @@ class DrawnFeed:
     def _result(self, source: str, number: int, which: int) -> list[bytes]:
         label = self.label if which % 2 == 0 else "benign"
         live = self.state is FeedState.LIVE
-        picture, mask = draw(number, label)
-        small = cv2.resize(cv2.GaussianBlur(mask, (0, 0), 5), (MASK_SIDE, MASK_SIDE), interpolation=cv2.INTER_AREA)
+        picture, mask = draw(number, label, jumping=self.jumping)
+        small = cv2.resize(
+            cv2.GaussianBlur(mask, (0, 0), 5), (MASK_SIDE, MASK_SIDE), interpolation=cv2.INTER_AREA
+        )
         now = time.monotonic_ns()
-        stages = {"capture": 0.0021, "wait": 0.0008, "resize": 0.0004, "inference": 0.0071, "smoothing": 0.0016}
+        stages = {
+            "capture": 0.0021,
+            "wait": 0.0008,
+            "resize": 0.0004,
+            "inference": 0.0071,
+            "smoothing": 0.0016,
+        }
         wobble = 0.03 * math.sin(number / 9)
         raw = [min(1.0, max(0.0, p + wobble * (1 if p < 0.5 else -1))) for p in PROBABILITIES[label]]
         total = sum(raw)
@@ -188,7 +209,7 @@ class DrawnFeed:
             model=Model("phantom-mtl-oca", "1.0.0", "openvino", "bf16", "0" * 64),
         )
         return [
-            topic(source, "preview"),
+            topic(source, self._channel),
             encode_analysis(analysis),
             small.tobytes() if live else b"",
             picture,
