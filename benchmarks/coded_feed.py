@@ -9,10 +9,13 @@ import argparse
 import io
 import socket
 import time
+from contextlib import suppress
 from fractions import Fraction
+from itertools import count
 from typing import NamedTuple
 
 import av
+import av.error
 import numpy as np
 from numpy.typing import NDArray
 
@@ -77,34 +80,26 @@ class _Connection(io.RawIOBase):
         return len(data)
 
 
-def send(clip: Clip, listener: socket.socket) -> None:
-    """Serve one connection until it closes."""
-    connection, _ = listener.accept()
+def send(clip: Clip, connection: socket.socket) -> None:
+    """Send until the other side closes the connection."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with (
-        connection,
-        av.open(_Connection(connection), "w", format="nut", options={"flush_packets": "1"}) as out,
-    ):
+    tick = Fraction(1, round(clip.fps))
+    with av.open(_Connection(connection), "w", format="nut", options={"flush_packets": "1"}) as out:
         stream = out.add_stream("libx264", rate=round(clip.fps))
         stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, "yuv420p"
-        stream.time_base = Fraction(1, round(clip.fps))
+        stream.time_base = tick
         stream.codec_context.extradata = clip.extradata
         out.start_encoding()
         start = time.monotonic_ns() + 200_000_000
         print(start, flush=True)
-        index = 0
-        while True:
+        for index in count():
             packet = av.Packet(clip.packets[index % len(clip.packets)])
-            packet.stream, packet.time_base = stream, Fraction(1, round(clip.fps))
+            packet.stream, packet.time_base = stream, tick
             packet.pts = packet.dts = index
             packet.is_keyframe = clip.keys[index % len(clip.keys)]
             due = start + round(index * 1e9 / clip.fps)
             time.sleep(max(0.0, (due - time.monotonic_ns()) * 1e-9))
-            try:
-                out.mux(packet)
-            except OSError:
-                return
-            index += 1
+            out.mux(packet)
 
 
 def main() -> None:
@@ -127,7 +122,9 @@ def main() -> None:
     clip = encode(pictures, fps=arguments.fps)
     with socket.create_server(("127.0.0.1", arguments.port)) as listener:
         print("ready", flush=True)
-        send(clip, listener)
+        connection, _ = listener.accept()
+        with connection, suppress(OSError, av.error.FFmpegError):  # how the other side's leaving shows
+            send(clip, connection)
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ class Config(_Section):
         for source in self.source:
             name = source.name
             if not name:
-                kind = parse_uri(source.uri).removeprefix("zmq+")
+                kind = parse_uri(source.uri).partition("+")[0]  # zmq+tcp is named zmq
                 name = next(n for n in (kind, *(f"{kind}-{i}" for i in range(2, 10_000))) if n not in taken)
                 taken.add(name)
             named.append(source.model_copy(update={"name": name}))

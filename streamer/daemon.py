@@ -119,6 +119,16 @@ class Daemon:
                 sink.stop()
             publisher.stop()
             status.stop()
+        for feed in self._feeds:
+            accounts = feed.ledger.accounts
+            drops = ", ".join(f"{count} {reason}" for reason, count in accounts.dropped.items() if count)
+            log.info(
+                "%s: %d frames captured, %d analysed, dropped: %s",
+                feed.name,
+                accounts.captured,
+                accounts.analyzed,
+                drops or "none",
+            )
         return self._exit_code
 
     def _prepare(self, publisher: Publisher) -> tuple[Session, Analyzer, Preview | None]:
