@@ -79,11 +79,10 @@ class FramePusher:
             pixel_spacing_mm=self._spacing_mm,
         )
         self._next_id += 1
-        message = [self._source, msgspec.json.encode(header), self._encode(pixels)]
-        try:
-            self._socket.send_multipart(message, zmq.NOBLOCK)
-        except zmq.Again:
+        # Not a send that fails: while sending, ZeroMQ looks only now and then for what the receiver took.
+        if not self._socket.poll(0, zmq.POLLOUT):
             return False
+        self._socket.send_multipart([self._source, msgspec.json.encode(header), self._encode(pixels)])
         return True
 
     def close(self) -> None:

@@ -155,7 +155,7 @@ class Pace:
         now = time.monotonic_ns()
         if packet.pts is None:
             return Stamp(now, Clock.PTS)
-        media = int(packet.pts * packet.time_base * 1_000_000_000)
+        media = _media_ns(packet.pts, packet)
         if self._start is None or now - (self._start + media) > _GIVE_UP_PACE_NS:
             self._start = now - media
         due = self._start + media
@@ -171,13 +171,18 @@ class DeviceStamp:
 
     def __call__(self, packet: "VideoPacket", closed: Event) -> Stamp:
         """Give the driver's instant where it is believable, otherwise this one."""
-        now = time.monotonic_ns()
+        now, wall = time.monotonic_ns(), time.time_ns()
         if packet.pts is not None:
-            stamped = int(packet.pts * packet.time_base * 1_000_000_000)
-            for offset in (0, now - time.time_ns()):
+            stamped = _media_ns(packet.pts, packet)
+            for offset in (0, now - wall):
                 if -_NEWEST_STAMP_NS <= now - (stamped + offset) <= _OLDEST_STAMP_NS:
                     return Stamp(min(now, stamped + offset), self._clock)
         return stamp_receive(packet, closed)
+
+
+def _media_ns(pts: int, packet: "VideoPacket") -> int:
+    base = packet.time_base
+    return pts * base.numerator * 1_000_000_000 // base.denominator
 
 
 def _require_video(container: av.container.InputContainer, name: str) -> None:
