@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -73,9 +74,27 @@ def _check_name(value: str) -> str:
 
 
 def _check_endpoint(value: str) -> str:
-    if not re.fullmatch(r"tcp://[^\s:/]+:\d{1,5}|tcp://\[[0-9a-fA-F:]+\]:\d{1,5}|ipc://\S+", value):
+    if value.startswith("ipc://") and len(value) > len("ipc://"):
+        return value
+    match = re.fullmatch(r"tcp://(\[[0-9a-fA-F:]+\]|[^\s:/]+):(\d{1,5}|\*)", value)
+    if match is None:
         raise ValueError("expected tcp://address:port or ipc://path")
+    if not is_loopback(match[1].strip("[]")):
+        raise ValueError(
+            f"{match[1]} is beyond this machine, and results are not encrypted: "
+            "bind to 127.0.0.1 and reach it through a tunnel (ssh -L)"
+        )
     return value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs on this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 RegionValue = Annotated[

@@ -115,3 +115,18 @@ def test_the_sample_file_lists_every_key_at_its_default() -> None:
     assert active.model_dump(exclude={"source"}) == Config().model_dump(exclude={"source"})
     for key in keys:
         assert key.rpartition(".")[2] in uncommented, key
+
+
+@pytest.mark.parametrize(
+    "bind", ["tcp://0.0.0.0:7070", "tcp://192.168.0.5:7070", "tcp://*:7070", "tcp://[::]:7070"]
+)
+def test_results_are_not_published_beyond_this_machine_unencrypted(bind: str) -> None:
+    with pytest.raises(ConfigError, match="beyond this machine, and results are not encrypted.*tunnel"):
+        load_config(flags={"publish.bind": bind}, environment={})
+
+
+@pytest.mark.parametrize(
+    "bind", ["tcp://127.0.0.1:0", "tcp://localhost:7070", "tcp://[::1]:7070", "ipc:///run/x.ipc"]
+)
+def test_results_are_published_on_this_machine(bind: str) -> None:
+    assert load_config(flags={"publish.bind": bind}, environment={}).publish.bind == bind
