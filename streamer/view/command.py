@@ -1,5 +1,8 @@
 """`sonostream view`."""
 
+import os
+import signal
+import sys
 import webbrowser
 from typing import Annotated
 
@@ -26,8 +29,8 @@ def view_command(
         ),
     ] = None,
     open_browser: Annotated[
-        bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
-    ] = False,
+        bool, typer.Option("--browser/--no-browser", help="Open the page, where there is a desktop.")
+    ] = True,
     source: Annotated[
         list[str] | None, typer.Option(help="Show this source only; may be repeated.", show_default=False)
     ] = None,
@@ -40,14 +43,16 @@ def view_command(
     The page shows the newest picture with its contour, the class, and how old what you see is. Any number of
     viewers and pages may run; none of them slows the daemon. Research use only, not for diagnosis.
 
-    Example: sonostream view tcp://127.0.0.1:7070 --open
+    Example: sonostream view tcp://127.0.0.1:7070 --no-browser
     """
 
     def ready(url: str) -> None:
         typer.echo(f"showing {address} at {url}  (Ctrl-C ends)")
-        if open_browser:
+        if open_browser and _has_desktop():
             webbrowser.open(url)
 
+    # A supervisor's SIGTERM ends it as Ctrl-C does: pages are told at once.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         serve(
             address,
@@ -63,3 +68,10 @@ def view_command(
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
+
+
+def _has_desktop() -> bool:
+    """Whether a browser would get a window: on a bare Linux console it would take over the terminal."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

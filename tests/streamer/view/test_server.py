@@ -307,10 +307,13 @@ def run_command(*arguments: str) -> Any:
     return CliRunner().invoke(app, list(arguments))
 
 
-def test_ctrl_c_ends_the_viewer_quietly_with_a_page_open(feed: DrawnFeed) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_a_supervisor_end_the_viewer_quietly_with_a_page_open(
+    feed: DrawnFeed, ending: signal.Signals
+) -> None:
     code = "import typer; from streamer.view.command import view_command; typer.run(view_command)"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, feed.address, "--port", "0"],
+        [sys.executable, "-c", code, feed.address, "--port", "0", "--no-browser"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -322,7 +325,7 @@ def test_ctrl_c_ends_the_viewer_quietly_with_a_page_open(feed: DrawnFeed) -> Non
         assert port is not None
         with connect(f"ws://127.0.0.1:{port[1]}/live", max_size=1 << 24) as page:
             next_picture(page)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(ending)
             _, errors = process.communicate(timeout=20)
         assert (process.returncode, errors) == (0, "")
     finally:
