@@ -1,0 +1,198 @@
+"""The loop at the heart, with an engine that a test can break."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from models.runtimes import EngineFailed, Prediction, RuntimeDescription, Session
+from streamer.analysis import Region
+from streamer.analyzer import GIVE_UP_AFTER, Analyzer, EngineGaveUp
+from streamer.config import FeedConfig, SourceConfig
+from streamer.feed import Arrival, Feed
+from streamer.frame import Clock, FeedState, Frame, Pixels
+from streamer.lane import Lane
+from streamer.ledger import DropReason
+from streamer.metrics import Metrics
+from streamer.sinks import Result
+from streamer.smoothing import SmoothingSettings
+from tests.models.tiny import tiny_card
+from tests.streamer.results import MODEL
+from tests.streamer.scripted import opener, picture
+
+
+class ScriptedSession(Session):
+    """Answers with the negative of what it sees; fails while `broken`; notes the size of every batch."""
+
+    def __init__(self, max_batch: int = 4) -> None:
+        described = RuntimeDescription("scripted", "1", "fp32", "test", 1)
+        super().__init__(tiny_card(), described, max_batch=max_batch)
+        self.broken = False
+        self.batches: list[int] = []
+
+    def _run(self, n: int) -> None:
+        if self.broken:
+            raise EngineFailed("the engine is on fire")
+        self.batches.append(n)
+        prediction: Prediction = self._predictions[n - 1]
+        np.subtract(255, self._inputs[n - 1][..., 0], out=prediction.lesion)
+        prediction.classes[:] = (0.7, 0.2, 0.1)
+
+    def _release(self) -> None: ...
+
+
+class Outlet:
+    """Keeps what comes out."""
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+        self._came = threading.Condition()
+
+    def offer(self, result: Result, *, wait: bool = False) -> None:  # noqa: ARG002
+        with self._came:
+            self.results.append(result)
+            self._came.notify_all()
+
+    def wait_for(self, count: int) -> list[Result]:
+        with self._came:
+            assert self._came.wait_for(lambda: len(self.results) >= count, 5)
+            return list(self.results)
+
+
+class Bench:
+    """An analyzer with feeds that a test fills by hand."""
+
+    def __init__(self, *names: str) -> None:
+        self.bell = threading.Condition()
+        self.feeds = {
+            name: Feed(
+                SourceConfig(uri="phantom:", name=name),
+                FeedConfig(),
+                bell=self.bell,
+                tell=lambda *_: None,
+                open_it=opener(),
+            )
+            for name in names
+        }
+        self.session, self.outlet = ScriptedSession(), Outlet()
+        metrics = Metrics()
+        lanes = []
+        for feed in self.feeds.values():
+            metrics.add_source(feed.name)
+            lanes.append(Lane(feed, self.session.card, MODEL, SmoothingSettings(), publisher="test"))
+        self.analyzer = Analyzer(self.session, lanes, [self.outlet], metrics, bell=self.bell)
+        self.raised: list[BaseException] = []
+        self.thread = threading.Thread(target=self._work)
+
+    def _work(self) -> None:
+        try:
+            self.analyzer.run()
+        except EngineGaveUp as error:
+            self.raised.append(error)
+
+    def deliver(
+        self, name: str, pixels: Pixels, *, state: FeedState = FeedState.LIVE, full_range: bool = True
+    ) -> None:
+        feed = self.feeds[name]
+        now = 1_000_000_000 + feed.ledger.accounts.captured * 33_000_000
+        frame = Frame(pixels, name, feed.ledger.capture(), now, 0, Clock.DEVICE, full_range=full_range)
+        region = Region(0, 0, frame.width, frame.height)
+        if feed.mailbox.put(Arrival(frame, region, state, now)) is not None:
+            feed.ledger.drop(DropReason.SUPERSEDED)
+
+
+@contextmanager
+def bench(*names: str) -> Iterator[Bench]:
+    made = Bench(*(names or ("probe",)))
+    made.thread.start()
+    try:
+        yield made
+    finally:
+        made.analyzer.stop()
+        made.thread.join(5)
+
+
+def test_frames_of_several_sources_go_through_the_engine_together() -> None:
+    with bench("left", "right") as b:
+        with b.bell:  # both are there before the analyzer can look
+            b.deliver("left", picture(0))
+            b.deliver("right", picture(1))
+        results = b.outlet.wait_for(2)
+
+    assert b.session.batches == [2]
+    assert [r.analysis.source for r in results] == ["left", "right"]
+
+
+def test_it_never_waits_to_fill_a_batch() -> None:
+    with bench("left", "right") as b:
+        b.deliver("left", picture(0))
+        b.outlet.wait_for(1)
+
+    assert b.session.batches == [1]
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"), [(FeedState.FROZEN, "frozen"), (FeedState.NO_SIGNAL, "no_signal")]
+)
+def test_a_feed_that_is_not_live_is_reported_and_not_analysed(state: FeedState, reason: str) -> None:
+    with bench() as b:
+        b.deliver("probe", picture(0), state=state)
+        (result,) = b.outlet.wait_for(1)
+        b.deliver("probe", picture(1))
+        live = b.outlet.wait_for(2)[1]
+
+    assert b.session.batches == [1]
+    assert (result.analysis.state, result.analysis.classes, result.mask) == (state, None, b"")
+    assert result.analysis.lesions == []
+    assert b.feeds["probe"].ledger.accounts.dropped[reason] == 1
+    assert live.analysis.view_change == "state"
+    assert live.analysis.dropped == {reason: 1}
+
+
+def test_a_failing_engine_costs_its_frames_and_recovers() -> None:
+    with bench() as b:
+        b.session.broken = True
+        b.deliver("probe", picture(0))
+        while b.feeds["probe"].ledger.accounts.in_flight:
+            pass
+        b.session.broken = False
+        b.deliver("probe", picture(1))
+        (result,) = b.outlet.wait_for(1)
+
+    assert result.analysis.frame_id == 1
+    assert b.feeds["probe"].ledger.accounts.dropped["failed"] == 1
+    assert b.raised == []
+
+
+def test_an_engine_that_keeps_failing_ends_the_service() -> None:
+    with bench() as b:
+        b.session.broken = True
+        for seed in range(GIVE_UP_AFTER):
+            b.deliver("probe", picture(seed))
+            while b.feeds["probe"].ledger.accounts.in_flight:
+                pass
+        b.thread.join(5)
+
+    assert "5 times in a row, last: the engine is on fire" in str(b.raised[0])
+
+
+def test_video_range_luma_is_seen_as_full_range() -> None:
+    with bench() as b:
+        b.deliver("probe", np.full((48, 32), 16, np.uint8), full_range=False)
+        black = b.outlet.wait_for(1)[0]
+        b.deliver("probe", np.full((48, 32), 235, np.uint8), full_range=False)
+        b.outlet.wait_for(2)
+
+        assert b.session.input(1)[0].max() == 255
+    assert black.mask == b"\xff" * len(black.mask)
+
+
+def test_stages_add_up_to_the_total() -> None:
+    with bench() as b:
+        b.deliver("probe", picture(0))
+        (result,) = b.outlet.wait_for(1)
+
+    latency = result.analysis.latency
+    assert sum(latency.stages.values()) == pytest.approx(latency.total)
