@@ -1,8 +1,8 @@
 """What real feeds do to a picture, applied to whole batches on the device.
 
-Geometry first (flip, scale, aspect, rotation, crop), then what an instrument's knobs do (gain, gamma, depth
-gain, dynamic range), then texture (speckle, blur, resolution, compression), then what a screen adds (marks, menus,
-borders). Frames are N x 1 x H x W in [0, 1]; all randomness comes from one generator.
+Geometry first (flip, scale, aspect, rotation, crop), then what an instrument's knobs do (gain, gamma,
+depth gain, dynamic range), then texture (speckle, blur, resolution, compression), then what a screen adds
+(marks, menus, borders). Frames are N x 1 x H x W in [0, 1]; all randomness comes from one generator.
 """
 
 import math
@@ -68,12 +68,13 @@ def augment(batch: Batch, size: int, strength: Strength, generator: Generator) -
 
     :param size: side of the square, in pixels.
     """
-    batch = _geometry(batch, size, strength, generator)
-    frames = _intensity(batch.frames, strength, generator)
+    frames, masks, whole = _geometry(batch, size, strength, generator)
+    frames = _intensity(frames, strength, generator)
     frames = _texture(frames, strength, generator)
     frames = _marks(frames, strength.marks, generator)
-    frames, masks = _borders(frames, batch.masks, strength.borders, generator)
-    return Batch(frames.clamp(0, 1), masks, batch.labels)
+    frames, masks = _borders(frames, masks, strength.borders, generator)
+    hidden = (whole > 0) & (masks.mean(dim=(1, 2, 3)) < _VISIBLE * whole)
+    return Batch(frames.clamp(0, 1), masks, batch.labels.masked_fill(hidden, UNKNOWN))
 
 
 def _uniform(generator: Generator, count: int, low: float, high: float) -> Tensor:
@@ -84,7 +85,10 @@ def _chosen(generator: Generator, count: int, share: float) -> Tensor:
     return torch.rand(count, 1, 1, 1, generator=generator) < share
 
 
-def _geometry(batch: Batch, size: int, strength: Strength, generator: Generator) -> Batch:
+def _geometry(
+    batch: Batch, size: int, strength: Strength, generator: Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return frames, masks, and the share of the area (N) that each lesion has if none of it is cut off."""
     count = len(batch.frames)
 
     def draw(limit: float) -> Tensor:
@@ -108,11 +112,8 @@ def _geometry(batch: Batch, size: int, strength: Strength, generator: Generator)
     mirrored = bool(_chosen(generator, 1, 0.3))
     both = torch.cat([batch.frames, batch.masks], dim=1)
     padding = "reflection" if mirrored else "zeros"
-    frames, masks = F.grid_sample(both, grid, padding_mode=padding, align_corners=False).split(1, dim=1)
-    before = batch.masks.mean(dim=(1, 2, 3)) / (zoom**2)
-    after = masks.mean(dim=(1, 2, 3))
-    hidden = (before > 0) & (after < _VISIBLE * before)
-    return Batch(frames, masks, batch.labels.masked_fill(hidden, UNKNOWN))
+    frames, masks = F.grid_sample(both, grid, padding_mode=padding, align_corners=False).chunk(2, dim=1)
+    return frames, masks, batch.masks.mean(dim=(1, 2, 3)) / zoom**2
 
 
 def _intensity(frames: Tensor, strength: Strength, generator: Generator) -> Tensor:

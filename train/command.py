@@ -1,19 +1,23 @@
-"""`sonostream train`: from a folder of images to a checkpoint and its log."""
+"""`sonostream train` and `sonostream evaluate`."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 import models
+from models.artifact import ArtifactError
 from models.networks.registry import ModelError
+from models.runtimes import EngineError, Precision, load
 from train import checkpoint, splits
 from train.busi import divide, read_busi
 from train.data import DataError, Images, read_images
+from train.evaluate import evaluate
 from train.loop import Budget, Report, Trainer, TrainingError, keep_memory
 from train.phantoms import Mixture, load_or_render
 from train.recipe import recipe as find_recipe
@@ -48,7 +52,6 @@ def train_command(
         torch.set_num_threads(threads)
         keep_memory()
         network = models.create(model, **_options(option or []))
-        network.to(torch.float32)
         real, validation, images = _load(data, network.size[0], synthetic=synthetic, cache=cache)
         trainer = Trainer(network, real, images, find_recipe(recipe), seed=seed)
         if resume:
@@ -67,6 +70,44 @@ def train_command(
         raise typer.Exit(130) from None
 
 
+def evaluate_command(
+    artifact: Annotated[str, typer.Argument(help="An .onnx file, or the name of a model that ships.")],
+    data: Annotated[Path, typer.Option(help="Folder of BUSI in its original layout, with index.csv.")],
+    runtime: Annotated[str, typer.Option(help="Engine to judge it by.")] = "auto",
+    precision: Annotated[str, typer.Option(help="`auto`, `fp32` or `bf16`.")] = "auto",
+    output: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file too.")] = None,
+    cache: Annotated[Path, typer.Option(help="Where rendered pictures are kept.")] = Path(".cache"),
+) -> None:
+    """Score a model on BUSI's held-out fifth and, apart from it, on pictures of the phantom."""
+    try:
+        with load(artifact, runtime, precision=cast("Precision", precision), max_batch=8) as session:
+            session.warm_up()
+            results = evaluate(session, data, cache)
+            engine = session.description
+            card = session.card
+            title = f"{card.name} {card.version} in {engine.name} {engine.version} {engine.precision}"
+    except (ArtifactError, DataError, EngineError) as error:
+        typer.echo(f"sonostream evaluate: {error}", err=True)
+        raise typer.Exit(2) from None
+    table = Table(title=title, caption="95 % intervals in brackets. Research use only.")
+    table.add_column("figure")
+    for name in results:
+        table.add_column(name, justify="right")
+    for figure in [key for key, value in next(iter(results.values())).items() if isinstance(value, dict)]:
+        cells = [_cell(part[figure]) for part in results.values()]
+        table.add_row(figure.replace("_", " "), *cells)
+    Console().print(table)
+    for name, part in results.items():
+        typer.echo(f"{name}: {part['protocol']}")
+    if output is not None:
+        output.write_text(json.dumps({"model": artifact, "engine": title, "results": results}, indent=1))
+
+
+def _cell(figure: dict[str, Any]) -> str:
+    low, high = figure["interval_95"]
+    return f"{figure['value']:.3f} [{low:.3f}, {high:.3f}] n={figure['images']}"
+
+
 def _run(
     console: Console, trainer: Trainer, budget: Budget, validation: dict[str, Images], out: Path
 ) -> None:
@@ -81,7 +122,7 @@ def _run(
         task = bar.add_task("train", total=1.0)
 
         def report(state: Report) -> None:
-            bar.console.print(_line(state), highlight=False)
+            bar.console.print(_line(state), highlight=False, soft_wrap=True)
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(state._asdict()) + "\n")
 

@@ -4,8 +4,7 @@ import ctypes
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.networks.base import Network, Output
@@ -155,7 +155,7 @@ class Trainer:
         losses = compute_losses(output, batch, self.recipe)
         total = losses["total"]
         if not torch.isfinite(total):
-            values = {name: float(value) for name, value in losses.items()}
+            values = {name: float(value.detach()) for name, value in losses.items()}
             raise TrainingError(f"loss is not finite at step {self.step}, images {rows.tolist()}: {values}")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
@@ -264,18 +264,18 @@ def _mask_loss(logits: Tensor, target: Tensor) -> Tensor:
 class Prediction(NamedTuple):
     """What a network says of a set of images."""
 
-    lesion: np.ndarray
+    lesion: NDArray[np.float32]
     """M x H x W, probability."""
-    logits: np.ndarray
+    logits: NDArray[np.float32]
     """M x K."""
 
 
-def predict(network: Network, images: Images, batch: int = 32) -> Prediction:
+def predict(network: Network, images: Images, *, batch: int = 32, bf16: bool = True) -> Prediction:
     """Run a network over images of its own size."""
     lesions, logits = [], []
     training = network.training
     network.eval()
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         for start in range(0, len(images), batch):
             frames = torch.from_numpy(images.pixels[start : start + batch]).unsqueeze(1).float() / 255
             output = network(frames)
@@ -312,14 +312,15 @@ def _score(figures: dict[str, float]) -> float:
     )
 
 
-def _weights(images: Images, recipe: Recipe, share: float) -> np.ndarray:
+def _weights(images: Images, recipe: Recipe, share: float) -> NDArray[np.float64]:
     """Chance of every image to be drawn, `share` in total."""
     weights = np.ones(len(images))
     if recipe.class_shares is not None:
         for label, wanted in enumerate(recipe.class_shares):
             here = images.labels == label
             weights[here] = wanted / max(1, here.sum())
-    return weights / weights.sum() * share
+    normalised: NDArray[np.float64] = weights / weights.sum() * share
+    return normalised
 
 
 def keep_memory() -> None:
@@ -334,14 +335,3 @@ def keep_memory() -> None:
     if hasattr(libc, "mallopt"):
         libc.mallopt(-4, 0)  # M_MMAP_MAX
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Let torch use a number of threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

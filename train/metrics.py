@@ -90,4 +90,4 @@ def bootstrap(
         for _ in range(rounds)
     ]
     low, high = np.nanpercentile(values, [2.5, 97.5])
-    return Interval(figure(np.arange(len(groups))), float(low), float(high), len(groups))
+    return Interval(float(figure(np.arange(len(groups)))), float(low), float(high), len(groups))

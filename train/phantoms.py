@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from train.data import Images, fit
 
 # What training, selection and the card's figures draw from never overlaps.
 FIRST_SEED = {"train": 1_000_000, "validation": 2_000_000, "test": 3_000_000}
-_LABELS = ("benign", "malignant", "normal")
+_LABELS: tuple[Literal["benign", "malignant", "normal"], ...] = ("benign", "malignant", "normal")
 # A sweep shows a lesion for seconds: frames closer than this are nearly one picture.
 _STEP_S = 2.3
 
