@@ -7,8 +7,11 @@ from numpy.typing import NDArray
 
 from streamer.sources.phantom import Phantom, PhantomFrame
 from streamer.sources.phantom import speckle as speckle_model
+from streamer.sources.phantom.anatomy import Anatomy, Build
 from streamer.sources.phantom.lesion import SEEN_FROM
+from streamer.sources.phantom.scanner import Scanner, Settings
 from streamer.sources.phantom.sweep import Content, Sweep
+from streamer.sources.phantom.window import Pose
 
 
 def live(seed: int, lesion: Content = "mixed", *, lift: bool = True, cut: bool = True) -> Phantom:
@@ -144,6 +147,37 @@ def test_no_two_successive_frames_are_alike_even_while_the_probe_pauses() -> Non
         pixels = phantom.frame(index).pixels
         assert not np.array_equal(pixels, previous)
         previous = pixels
+
+
+def test_a_probe_held_still_over_still_tissue_gives_new_noise_everywhere() -> None:
+    rng = np.random.default_rng(0)
+    settings = Settings(
+        depth_mm=40,
+        gain_db=-4,
+        dynamic_range_db=60,
+        focus_mm=18,
+        axial_mm=0.3,
+        lateral_mm=0.6,
+        fall_db_per_cm=5,
+        noise_db=46,
+        gamma=1.3,
+        smoothness=0.1,
+        coupling=0.2,
+        window=(0.1, 0.05, 0.9, 0.95),
+    )
+    scanner = Scanner(rng, settings, width=320, height=240)
+    anatomy = Anatomy(
+        rng, Build.random(rng, 40), width_mm=scanner.window.width_mm + 10, depth_mm=44, planes=4
+    )
+    one, other = (
+        scanner.render(anatomy, [], Pose(0.0), np.random.default_rng(seed)).pixels.astype(int)
+        for seed in (1, 2)
+    )
+    changed = (one != other)[14:226, 34:286]
+    for block in np.array_split(changed, 4):
+        assert block.mean() > 0.3
+    assert not one[:, :30].any()
+    assert np.abs(one - other).mean() < 5
 
 
 def test_the_picture_moves_little_from_one_frame_to_the_next() -> None:

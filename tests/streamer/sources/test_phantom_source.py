@@ -92,7 +92,7 @@ def test_closing_wakes_a_waiting_read() -> None:
     source = PhantomSource(Phantom(width=64, height=64, fps=0.001), sleep=sleep)
     assert source.read() is not None
     read: list[object] = []
-    reader = threading.Thread(target=lambda: read.append(source.read()))
+    reader = threading.Thread(target=lambda: read.append(source.read()), daemon=True)
     reader.start()
     assert waiting.wait(30)
     source.close()
