@@ -195,8 +195,8 @@ class LiveSource(Source):
 def low_latency_decoder(stream: av.VideoStream) -> av.VideoCodecContext:
     """Set a stream's decoder to give each frame as soon as it has its bytes.
 
-    Never frame threading: it holds back one frame per further thread. A second thread for slices gained nothing
-    at 800 x 600 and made the slowest frames of a busy machine slower.
+    Never frame threading: it holds back one frame per further thread. A second thread for slices gained
+    nothing at 800 x 600, and on a busy machine made the slowest frames slower.
     """
     codec = stream.codec_context
     codec.thread_type = ThreadType.SLICE
