@@ -27,9 +27,11 @@ from streamer.sources.libav_srt import SrtRelay
 if TYPE_CHECKING:
     from streamer.sources.libav_live import VideoPacket
 
-# Enough for a key frame's parameters at any bit rate; without a limit FLV alone is probed for seconds.
+# FFmpeg probes until it has read so much, whatever it found before: at 1 MB that is more than a second of
+# video, which then arrives late. Only a stream joined midway, whose tables are far apart, needs the second try.
 # Packets read while probing are kept: dropping them (nobuffer) costs the key frame and so the first second.
-_PROBING = {"probesize": "1000000", "analyzeduration": "200000", "fpsprobesize": "0"}
+_PROBE_BYTES = ("32768", "2000000")
+_PROBING = {"analyzeduration": "200000", "fpsprobesize": "0"}
 # Per scheme. Unparsed packets save one frame period in MPEG-TS: see LiveSource.
 _UNPARSED = {"fflags": "+noparse+nofillin"}
 _STREAM_OPTIONS: dict[str, dict[str, str]] = {
@@ -87,25 +89,19 @@ def open_stream(uri: str, options: SourceOptions) -> Source:
         url = uri.partition("?")[0]
         settings |= {"rtsp_flags": "listen", "listen_timeout": str(max(1, round(options.timeout_s)))}
     settings |= options.device_options
-    relay = SrtRelay(url, options.timeout_s) if scheme == "srt" else None
+    for probe_bytes in _PROBE_BYTES:
+        container, relay = _open_stream(url, name, {"probesize": probe_bytes, **settings}, options.timeout_s)
+        if container.streams.video or scheme not in ("udp", "srt"):
+            break
+        container.close()
+        if relay:
+            relay.close()
     try:
-        container = av.open(
-            relay.output if relay else url,
-            "r",
-            format="mpegts" if relay else None,
-            options=settings,
-            timeout=(options.timeout_s, options.timeout_s),
-        )
         _require_video(container, name)
     except SourceUnavailable:
         if relay:
             relay.close()
         raise
-    except (av.error.FFmpegError, ValueError, OSError) as error:
-        said = relay.close() if relay else ""
-        raise SourceUnavailable(
-            f"cannot open {name}: {said or reason(error)}; {advice(error, scheme)}"
-        ) from None
     return LiveSource(
         container,
         name,
@@ -113,6 +109,27 @@ def open_stream(uri: str, options: SourceOptions) -> Source:
         whole_packets="noparse" in settings.get("fflags", ""),
         release=relay.close if relay else None,
     )
+
+
+def _open_stream(
+    url: str, name: str, settings: dict[str, str], timeout_s: float
+) -> tuple[av.container.InputContainer, SrtRelay | None]:
+    scheme = urlsplit(url).scheme
+    relay = SrtRelay(url, timeout_s) if scheme == "srt" else None
+    try:
+        container = av.open(
+            relay.output if relay else url,
+            "r",
+            format="mpegts" if relay else None,
+            options=settings,
+            timeout=(timeout_s, timeout_s),
+        )
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        said = relay.close() if relay else ""
+        raise SourceUnavailable(
+            f"cannot open {name}: {said or reason(error)}; {advice(error, scheme)}"
+        ) from None
+    return container, relay
 
 
 def open_device(uri: str, options: SourceOptions) -> Source:

@@ -88,6 +88,16 @@ def test_mpeg_ts_over_udp_is_received_live(clip: Path) -> None:
         check_live(source)
 
 
+def test_a_stream_joined_far_from_its_tables_is_received_live(clip: Path) -> None:
+    port = free_port(socket.SOCK_DGRAM)
+    sparse = ("-muxrate", "4M", "-pat_period", "0.5")
+    with (
+        sender(clip, *sparse, "-f", "mpegts", f"udp://127.0.0.1:{port}?pkt_size=1316"),
+        open_when_ready(f"udp://127.0.0.1:{port}") as source,
+    ):
+        check_live(source)
+
+
 @pytest.mark.parametrize("container", ["mpegts", "flv", "nut", "matroska"])
 def test_any_container_over_tcp_is_received_live(clip: Path, container: str) -> None:
     port = free_port()
