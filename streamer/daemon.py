@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import cv2
+
 from models.artifact import Artifact, ArtifactError, load_artifact
 from models.runtimes import EngineError, Session, load
 from streamer.analysis import INTENDED_USE, Model
@@ -78,6 +80,8 @@ class Daemon:
         config = self._config
         # A thread that comes back from the engine waits for whoever runs Python code by at most this.
         sys.setswitchinterval(0.0005)
+        # OpenCV only sees small pictures here: waking threads for them costs more than they save.
+        cv2.setNumThreads(1)
         try:
             status = StatusServer(
                 config.http.host,

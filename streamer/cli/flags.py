@@ -7,22 +7,30 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from streamer.config import Config, SourceConfig
 
 
 def config_keys() -> dict[str, str]:
-    """Return every dotted key with its meaning, except a source's URI, which is an argument."""
+    """Return every dotted key with its meaning and default, except a source's URI, which is an argument."""
     sections: dict[str, type[BaseModel]] = {"source": SourceConfig}
     for name, field in Config.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             sections[name] = field.annotation
     return {
-        f"{section}.{key}": field.description or ""
+        f"{section}.{key}": _meaning(field)
         for section, model in sections.items()
         for key, field in model.model_fields.items()
         if (section, key) != ("source", "uri")
     }
+
+
+def _meaning(field: FieldInfo) -> str:
+    unset = field.default is None or field.default == ""
+    return (
+        field.description or "" if unset else f"{field.description} (default: {str(field.default).lower()})"
+    )
 
 
 def with_config_flags(function: Callable[..., None]) -> Callable[..., None]:
