@@ -48,7 +48,11 @@ def with_config_flags(function: Callable[..., None]) -> Callable[..., None]:
             annotation=Annotated[
                 str | None,
                 typer.Option(
-                    f"--{key}", help=text, rich_help_panel=f"[{key.split('.')[0]}]", show_default=False
+                    f"--{key}",
+                    help=text,
+                    metavar="VALUE",
+                    rich_help_panel=key.partition(".")[0],
+                    show_default=False,
                 ),
             ],
         )
