@@ -1,8 +1,9 @@
-"""The table of `sonostream models`."""
+"""The tables of `sonostream models`."""
 
 import sys
 from importlib.util import find_spec
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -10,7 +11,7 @@ from models.networks.registry import describe, list_models
 
 
 def models_command(console: Console | None = None) -> int:
-    """Print every network: paper, parameters, GMACs, input, outputs, classes, licence.
+    """Print every network: parameters, GMACs, input, outputs, classes; then its paper and licence.
 
     :param console: where to print; None: standard output.
     :return: the exit status: 0, or 2 where torch, which counts the networks, is not installed.
@@ -18,24 +19,22 @@ def models_command(console: Console | None = None) -> int:
     if find_spec("torch") is None:
         print("sonostream models needs torch: pip install 'sonostream[train]'", file=sys.stderr)
         return 2
-    table = Table(show_lines=True, caption="Research use only: none of these is a medical device.")
-    for column in ("name", "paper"):
-        table.add_column(column, overflow="fold")
-    for column in ("parameters", "GMACs"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for column in ("input", "outputs", "classes", "licence"):
-        table.add_column(column)
+    costs = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption="GMACs for one frame of the input")
+    costs.add_column("name", no_wrap=True)
+    for column in ("parameters", "GMACs", "input"):
+        costs.add_column(column, justify="right", no_wrap=True)
+    costs.add_column("outputs")
+    costs.add_column("classes")
+    origins = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption="Research use only, not a medical device")
+    origins.add_column("name", no_wrap=True)
+    origins.add_column("paper", ratio=3)
+    origins.add_column("licence", ratio=2)
     for name in list_models():
         d = describe(name)
-        table.add_row(
-            d.name,
-            d.paper,
-            f"{d.parameters:,}",
-            f"{d.gmacs:.2f}",
-            d.input,
-            d.outputs,
-            ", ".join(d.classes),
-            d.licence,
-        )
-    (console or Console()).print(table)
+        outputs, classes = ", ".join(d.outputs), ", ".join(d.classes)
+        costs.add_row(name, f"{d.parameters:,}", f"{d.gmacs:.2f}", d.input, outputs, classes)
+        origins.add_row(name, d.paper, d.licence)
+    console = console or Console()
+    console.print(costs)
+    console.print(origins)
     return 0

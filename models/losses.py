@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.base import IMAGENET_MEAN, IMAGENET_STD
+from models.networks.blocks import full_precision
 from models.networks.vgg import VGG16
 from models.networks.weights import load_weights
 
@@ -30,7 +31,8 @@ def dice_loss(probability: Tensor, target: Tensor, *, squared: bool = False, smo
 
 def dice_terms(probability: Tensor, target: Tensor, *, squared: bool = False, smooth: float = 1.0) -> Tensor:
     """Compute `dice_loss` before its mean: N x C."""
-    p, g = probability.float().flatten(2), target.float().flatten(2)
+    p = full_precision(probability).flatten(2)
+    g = target.to(p.dtype).flatten(2)
     overlap = 2 * (p * g).sum(dim=2) + smooth
     size = (p.square() + g.square() if squared else p + g).sum(dim=2) + smooth
     return 1 - overlap / size
@@ -39,17 +41,17 @@ def dice_terms(probability: Tensor, target: Tensor, *, squared: bool = False, sm
 def coarse_dice_loss(coarse_logits: Tensor, lesion: Tensor, gland: Tensor, has_gland: Tensor) -> Tensor:
     """L_cseg of CTG-Net where only some images have a gland mask.
 
-    With one: Dice over background, gland and lesion. Without: over lesion and the rest, because the background
-    and gland terms have no target.
+    With one: Dice over background, gland and lesion. Without: over lesion and the rest, because the
+    background and gland terms have no target.
 
     :param coarse_logits: N x 3 x H x W (background, gland, lesion).
     :param lesion: N x 1 x H x W, 0 or 1.
-    :param gland: N x 1 x H x W, 0 or 1; its part inside the lesion counts as lesion; ignored where `has_gland`
-        is False.
+    :param gland: N x 1 x H x W, 0 or 1; its part inside the lesion counts as lesion; ignored where
+        `has_gland` is False.
     :param has_gland: N, bool.
     :return: a scalar, the mean over images.
     """
-    p = coarse_logits.float().softmax(dim=1)
+    p = full_precision(coarse_logits).softmax(dim=1)
     gland = gland * (1 - lesion)
     full = dice_terms(p, torch.cat([(1 - lesion) * (1 - gland), gland, lesion], dim=1), squared=True)
     two = torch.cat([p[:, :2].sum(dim=1, keepdim=True), p[:, 2:]], dim=1)
@@ -60,8 +62,8 @@ def coarse_dice_loss(coarse_logits: Tensor, lesion: Tensor, gland: Tensor, has_g
 class DynamicWeightAverage:
     """Dynamic weight average over tasks (CTG-Net's eq 9; Liu, Johns, Davison, CVPR 2019).
 
-    l_k(t) = K exp(w_k(t-1) / T) / sum_i exp(w_i(t-1) / T), w_k(t-1) = L_k(t-1) / L_k(t-2). A step t is an epoch, or
-    an iteration, as the caller likes: `update` ends one.
+    l_k(t) = K exp(w_k(t-1) / T) / sum_i exp(w_i(t-1) / T), w_k(t-1) = L_k(t-1) / L_k(t-2). A step t is an
+    epoch, or an iteration, as the caller likes: `update` ends one.
     """
 
     def __init__(self, tasks: int = 2, temperature: float = 2.0) -> None:
@@ -93,8 +95,8 @@ class DynamicWeightAverage:
 class LossNet(nn.Module):
     """Distance between the features of the predicted and the true mask (ACSNet's eqs 10 and 11).
 
-    The features are those of a frozen VGG-16 after conv1_2, conv2_2, conv3_3 and conv4_3; the distance is the mean
-    squared error, as in the paper's own programs (its eq 11 prints the norm, whose scale depends on the size).
+    The features are those of a frozen VGG-16 after conv1_2, conv2_2, conv3_3 and conv4_3; the distance is the
+    mean squared error, as in the paper's programs (eq 11 prints the norm, whose scale depends on the size).
     """
 
     mean: Tensor
@@ -150,8 +152,8 @@ def pseudo_masks(
 
     :param mask: f_mask, N x 1 x S x S in [0, 1].
     :param class_logits: N x K.
-    :param gate: "class": masks above 0.5, of images whose class is surer than `tau` (the paper); "pixel": pixels
-        from `tau` on, of every image (its public programs).
+    :param gate: "class": masks above 0.5, of images whose class is surer than `tau` (the paper); "pixel":
+        pixels from `tau` on, of every image (its public programs).
     :param tau: the threshold.
     :return: the masks, N x 1 x S x S, 0 or 1, and which images to use, N, bool. Neither carries a gradient.
     """
@@ -180,10 +182,11 @@ def localization_loss(
     :param alpha: weight of the images without a mask.
     :return: a scalar; each term is the mean over its images, 0 where there are none.
     """
-    soft = F.interpolate(target.float(), mask_logits.shape[2:], mode="bilinear", align_corners=True)
+    logits = full_precision(mask_logits)
+    soft = F.interpolate(target.to(logits.dtype), logits.shape[2:], mode="bilinear", align_corners=True)
 
     def mean_bce(expected: Tensor, chosen: Tensor) -> Tensor:
-        losses = F.binary_cross_entropy_with_logits(mask_logits.float(), expected, reduction="none")
+        losses = F.binary_cross_entropy_with_logits(logits, expected.to(logits.dtype), reduction="none")
         per_image = losses.mean(dim=(1, 2, 3))
         return (per_image * chosen).sum() / chosen.sum().clamp(min=1)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.base import Network, Output
-from models.networks.blocks import class_names, conv_gn_relu, upsample2
+from models.networks.blocks import class_names, conv_gn_relu, full_precision, upsample2
 from models.networks.deformable import DeformableConv2d
 from models.networks.registry import ModelError
 from models.networks.resnet import ResNet, Stages
@@ -83,7 +83,7 @@ class ACSNet(Network):
         logits = lesion = class_logits = stage6 = None
         if self.decoder is not None:
             logits, stage6 = self.decoder(stages)
-            lesion = logits.float().sigmoid()[:, 0]
+            lesion = full_precision(logits).sigmoid()[:, 0]
         if self.classify is not None:
             class_logits = self.classify(stages.c4, stages.c5, stage6)
         return Output(logits, lesion, class_logits, {})

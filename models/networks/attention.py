@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from models.networks.blocks import full_precision
+
 
 class PositionAttention(nn.Module):
     """Self-attention between all positions of a feature map, without scaling (Fu et al., DANet, 2019)."""
@@ -23,6 +25,6 @@ class PositionAttention(nn.Module):
         q, k, v = self.query(x), self.key(x), self.value(x)
         if mask is not None:
             q, k = q * mask, k * mask
-        s = (q.flatten(2).transpose(1, 2) @ k.flatten(2)).float().softmax(dim=2).to(v.dtype)
+        s = full_precision(q.flatten(2).transpose(1, 2) @ k.flatten(2)).softmax(dim=2).to(v.dtype)
         out: Tensor = v.flatten(2) @ s.transpose(1, 2)
         return out.view_as(x)

@@ -1,5 +1,6 @@
 """Small blocks that several networks share."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -9,6 +10,11 @@ from models.networks.registry import CLASSES, ModelError
 def upsample2(x: Tensor, *, align_corners: bool = False) -> Tensor:
     """Double height and width, bilinear: N x C x H x W -> N x C x 2H x 2W."""
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=align_corners)
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """Widen half precision to FP32; FP32 and wider stay."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def class_names(num_classes: int) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.networks.attention import PositionAttention
 from models.networks.base import IMAGENET_MEAN, IMAGENET_STD, Network, Output
-from models.networks.blocks import class_names, conv_bn_relu, one_of, upsample2
+from models.networks.blocks import class_names, conv_bn_relu, full_precision, one_of, upsample2
 from models.networks.registry import ModelError
 from models.networks.vgg import VGG16
 
@@ -93,7 +93,7 @@ class CTGNet(Network):
             f_csm = self.csm(f, g_global, h.softmax(dim=1))
             f_fine = torch.cat([f_csm, f_akgm], dim=1)  # eq 4
         fine = self.fine(f_fine)
-        return Output(fine, fine.float().softmax(dim=1)[:, 1], h, {"coarse_logits": m})
+        return Output(fine, full_precision(fine).softmax(dim=1)[:, 1], h, {"coarse_logits": m})
 
     def guidance(self, m: Tensor, f: Tensor) -> tuple[Tensor | None, Tensor]:
         """Bring the coarse masks to the size of F'.
@@ -102,7 +102,7 @@ class CTGNet(Network):
         :param f: F', N x D x H/16 x W/16.
         :return: M_m (None where there is no gland mask) and M_l, each N x 1 x H/16 x W/16.
         """
-        masks = F.avg_pool2d(m.float().softmax(dim=1), 16).to(f.dtype)
+        masks = F.avg_pool2d(full_precision(m).softmax(dim=1), 16).to(f.dtype)
         m_l = masks[:, -1:]
         if self.gland == "absent":
             return None, m_l

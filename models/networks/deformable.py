@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.networks.blocks import full_precision
+
 
 class DeformableConv2d(nn.Module):
     """3x3 modulated deformable convolution without bias (Zhu et al., Deformable ConvNets v2, 2019).
@@ -41,7 +43,7 @@ def deform_conv2d(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor) -> Te
     """
     height, width = x.shape[2:]
     # Positions in FP32: half a pixel is lost to bfloat16 beyond 64.
-    offset = offset.float()
+    offset = full_precision(offset)
     rows = torch.arange(height, device=x.device, dtype=offset.dtype).view(1, 1, -1, 1)
     columns = torch.arange(width, device=x.device, dtype=offset.dtype).view(1, 1, 1, -1)
     taps = torch.arange(9, device=x.device).view(1, -1, 1, 1)
@@ -49,7 +51,7 @@ def deform_conv2d(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor) -> Te
     x_ = columns + taps % 3 - 1 + offset[:, 1::2]
     # grid_sample counts from -1 at the first pixel's centre to 1 at the last one's.
     grid = torch.stack([2 * x_ / (width - 1) - 1, 2 * y / (height - 1) - 1], dim=4).flatten(1, 2)
-    sampled = F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    sampled = F.grid_sample(x.to(grid.dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
     channels = x.shape[1]
     sampled = sampled.view(-1, channels, 9, height, width) * mask.unsqueeze(1)
     kernel = weight.view(-1, 9 * channels, 1, 1)

@@ -1,8 +1,9 @@
 """LA-Net: a lesion mask from attended features of four levels multiplies what the classifier sees.
 
 Fan, Gong, Tang, Lee, Zhang, Song, Chen, Li. "Joint localization and classification of breast masses on
-ultrasound images using an auxiliary attention-based framework". Med. Image Anal. 90: 102960, 2023. Input range
-and the shape of the spatial attention follow the runs its results come from; the paper's words are options.
+ultrasound images using an auxiliary attention-based framework". Med. Image Anal. 90: 102960, 2023. Input
+range and the shape of the spatial attention follow the runs its results come from; the paper's words are
+options.
 """
 
 from itertools import pairwise
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.base import Network, Output
-from models.networks.blocks import class_names, one_of
+from models.networks.blocks import class_names, full_precision, one_of
 from models.networks.registry import ModelError
 from models.networks.resnet import Depth, ResNet
 
@@ -75,7 +76,7 @@ class LANet(Network):
         f_mask = logits.sigmoid()  # eq 2
         f_att = f4 + f4 * f_mask if self.mam else f4  # eq 4
         class_logits = self.fc(f_att.mean(dim=(2, 3)))  # eq 5, before its softmax
-        lesion = F.interpolate(f_mask.float(), self.size, mode="bilinear", align_corners=True)[:, 0]
+        lesion = F.interpolate(full_precision(f_mask), self.size, mode="bilinear", align_corners=True)[:, 0]
         return Output(logits, lesion, class_logits, {"mask": f_mask})
 
     def pretrained(self) -> nn.Module:

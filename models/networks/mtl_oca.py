@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.base import Network, Output, gray
-from models.networks.blocks import class_names, conv_gn_relu, one_of, upsample2
+from models.networks.blocks import class_names, conv_gn_relu, full_precision, one_of, upsample2
 from models.networks.registry import ModelError
 
 
@@ -100,7 +100,7 @@ class MTLOCA(Network):
             z = self.oca(x, d)
             logits, auxiliary = self.segment(z), {"coarse_logits": d}
             features = z if self.cls_source == "augmented" else x
-        return Output(logits, logits.float().softmax(dim=1)[:, 1], self.classify(features), auxiliary)
+        return Output(logits, full_precision(logits).softmax(dim=1)[:, 1], self.classify(features), auxiliary)
 
     def prepare(self, frames: Tensor) -> Tensor:
         """Make the network's input: gray and, with `edge_channel`, its derivative magnitude, both in [-1, 1].
@@ -229,8 +229,8 @@ class ObjectContextualAttention(nn.Module):
     def regions(self, x: Tensor, d: Tensor) -> Tensor:
         """f_k = sum_i dtilde_ki x_i, dtilde_k = softmax of D_k over the pixels (eq 1): N x C x K x 1."""
         # In FP32: the mean weight at 128 x 128 is 1/16,384, the smallest normal half.
-        dtilde = d.flatten(2).float().softmax(dim=2)
-        f = dtilde @ x.flatten(2).float().transpose(1, 2)
+        dtilde = full_precision(d).flatten(2).softmax(dim=2)
+        f = dtilde @ full_precision(x).flatten(2).transpose(1, 2)
         return f.to(x.dtype).transpose(1, 2).unsqueeze(3)
 
     def relation(self, x: Tensor, f: Tensor) -> Tensor:

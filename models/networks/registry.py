@@ -95,7 +95,9 @@ class Description(NamedTuple):
     gmacs: float
     """Billions of multiply-accumulates for one frame of `input`, in convolutions and matrix products."""
     input: str
-    outputs: str
+    """Channels x height x width."""
+    outputs: tuple[str, ...]
+    """`lesion` and `classes` where it has them, then its auxiliary maps."""
     classes: tuple[str, ...]
     licence: str
 
@@ -114,20 +116,15 @@ def describe(name: str, **options: Any) -> Description:
     with torch.device("meta"):
         network = build(name, **options)
     height, width = network.size
-    with torch.no_grad():
-        auxiliary = network(torch.zeros(2, 1, height, width, device="meta")).auxiliary
-    outputs = []
-    if network.regions:
-        outputs.append(f"lesion {height}x{width}")
-    if network.classes:
-        outputs.append(f"{len(network.classes)} classes")
+    gmacs, output = count_gmacs(network)
+    outputs = ["lesion"] * bool(network.regions) + ["classes"] * bool(network.classes)
     return Description(
         name=name,
         paper=known.paper,
         parameters=count_parameters(network),
-        gmacs=count_gmacs(network),
+        gmacs=gmacs,
         input=f"{network.in_channels}x{height}x{width}",
-        outputs=", ".join([*outputs, *auxiliary]),
+        outputs=(*outputs, *output.auxiliary),
         classes=network.classes,
         licence=known.licence,
     )

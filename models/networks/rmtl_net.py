@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.base import IMAGENET_MEAN, IMAGENET_STD, Network, Output
-from models.networks.blocks import class_names, conv_bn_relu
+from models.networks.blocks import class_names, conv_bn_relu, full_precision
 from models.networks.registry import ModelError
 from models.networks.resnet import ResNet, Stages, Stem
 
@@ -79,7 +79,7 @@ class RMTLNet(Network):
         """Analyse N x 1 or 3 x H x W frames in [0, 1]."""
         stages = self.encoder(self.prepare(frames))
         logits = self.decoder(stages)
-        p = logits.float().softmax(dim=1)
+        p = full_precision(logits).softmax(dim=1)
         class_logits, auxiliary = None, {}
         if self.fc is not None:
             f_w = stages.c5.mean(dim=(2, 3))

@@ -89,8 +89,8 @@ def label(configuration: Configuration) -> str:
 def awake(name: str, *, training: bool = False, **options: Any) -> Network:
     """Build a network whose every branch carries a signal.
 
-    Some start closed: CTG-Net's position attention is multiplied by 0, ACSNet's taps are not displaced, and random
-    probabilities seldom pass RMTL-Net's 0.5, which sharp and balanced ones do.
+    Some start closed: CTG-Net's position attention is multiplied by 0, ACSNet's taps are not displaced, and
+    random probabilities seldom pass RMTL-Net's 0.5, which sharp and balanced ones do.
     """
     torch.manual_seed(3)
     network = build(name, **options).train(training)
@@ -109,7 +109,7 @@ def awake(name: str, *, training: bool = False, **options: Any) -> Network:
 
 
 def frames(network: Network, count: int, channels: int = 1) -> torch.Tensor:
-    """Draw frames that a network reads, repeatably: patches of a shade each, so that masks come in patches too.
+    """Draw frames that a network reads, repeatably: patches of a shade each, so that masks are patches too.
 
     A patch is 32 pixels wide and centred where the coarsest grid samples it.
     """

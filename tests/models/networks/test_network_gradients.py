@@ -26,7 +26,7 @@ def flat_in_theory(network: Network) -> set[str]:
         elif isinstance(module, PositionAttention):
             cancelled.add(f"{key}.key.bias")
     if isinstance(network, MTLCOSA):
-        # The mask of random weights is too ragged to have three regions; the test below gives it one that has.
+        # The mask of random weights is too ragged for three regions; the test below gives it one that is not.
         cancelled |= {key for key, _ in network.named_parameters() if key.startswith("ra.attention.")}
     return cancelled
 
