@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from streamer.sources.libav_live import VideoPacket
 
 # FFmpeg probes until it has read so much, whatever it found before: at 1 MB that is more than a second of
-# video, which then arrives late. Only a stream joined midway, whose tables are far apart, needs the second try.
+# video, which then arrives late. Only a stream joined midway whose tables are far apart needs the second try.
 # Packets read while probing are kept: dropping them (nobuffer) costs the key frame and so the first second.
 _PROBE_BYTES = ("32768", "2000000")
 _PROBING = {"analyzeduration": "200000", "fpsprobesize": "0"}
