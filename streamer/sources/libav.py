@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     from streamer.sources.libav_live import VideoPacket
 
 # FFmpeg probes until it has read so much, whatever it found before: at 1 MB that is more than a second of
-# video, which then arrives late. Only a stream joined midway whose tables are far apart needs the second try.
+# video, which then arrives late. A stream joined midway is read on until its tables come, whatever this says.
 # Packets read while probing are kept: dropping them (nobuffer) costs the key frame and so the first second.
-_PROBE_BYTES = ("32768", "2000000")
-_PROBING = {"analyzeduration": "200000", "fpsprobesize": "0"}
+_PROBING = {"probesize": "32768", "analyzeduration": "200000", "fpsprobesize": "0"}
 # Per scheme. Unparsed packets save one frame period in MPEG-TS: see LiveSource.
 _UNPARSED = {"fflags": "+noparse+nofillin"}
 _STREAM_OPTIONS: dict[str, dict[str, str]] = {
@@ -89,13 +88,7 @@ def open_stream(uri: str, options: SourceOptions) -> Source:
         url = uri.partition("?")[0]
         settings |= {"rtsp_flags": "listen", "listen_timeout": str(max(1, round(options.timeout_s)))}
     settings |= options.device_options
-    for probe_bytes in _PROBE_BYTES:
-        container, relay = _open_stream(url, name, {"probesize": probe_bytes, **settings}, options.timeout_s)
-        if container.streams.video or scheme not in ("udp", "srt"):
-            break
-        container.close()
-        if relay:
-            relay.close()
+    container, relay = _open_stream(url, name, settings, options.timeout_s)
     try:
         _require_video(container, name)
     except SourceUnavailable:
