@@ -100,7 +100,7 @@ def open_stream(uri: str, options: SourceOptions) -> Source:
         name,
         timeout_s=options.timeout_s,
         whole_packets="noparse" in settings.get("fflags", ""),
-        release=relay.close if relay else None,
+        relay=relay,
     )
 
 

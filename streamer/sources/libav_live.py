@@ -20,6 +20,7 @@ from streamer.frame import Clock
 from streamer.sources.base import Captured, Source, SourceError, SourceInvalidFrame, SourceLost
 from streamer.sources.libav_errors import reason
 from streamer.sources.libav_pixels import MAX_PIXELS, GrayReader
+from streamer.sources.libav_srt import SrtRelay
 
 # About ten seconds of packets, or this many bytes of raw pictures: whoever is further behind starts afresh.
 _MAX_WAITING = 300
@@ -65,14 +66,14 @@ class LiveSource(Source):
         stamp: Stamper = stamp_receive,
         whole_packets: bool = False,
         may_end: bool = False,
-        release: Callable[[], object] | None = None,
+        relay: SrtRelay | None = None,
     ) -> None:
         """Take over an open container that has a video stream.
 
         :param name: what messages call it; holds no secret.
         :param whole_packets: the demuxer was told not to parse, so packets are as the container framed them.
         :param may_end: its end is the end of the feed, not a loss.
-        :param release: called once the container is closed.
+        :param relay: what feeds the container; closed with it.
         """
         self._container = container
         self._stream = container.streams.video[0]
@@ -83,7 +84,7 @@ class LiveSource(Source):
         self._timeout_s = timeout_s
         self._stamp = stamp
         self._may_end = may_end
-        self._release = release
+        self._relay = relay
         annex_b = container.format.name in ("mpegts", "h264", "hevc")
         self._reparse = False
         self._check_packets = whole_packets and annex_b
@@ -120,6 +121,8 @@ class LiveSource(Source):
         """Release the device or connection; at once, or as soon as libav comes back from a read."""
         self._closed.set()
         self._arrivals.put(None)
+        if self._relay is not None:
+            self._relay.interrupt()
         self._pump.join(timeout=0.3)
 
     def _read_packets(self) -> None:
@@ -146,8 +149,8 @@ class LiveSource(Source):
         finally:
             self._arrivals.put(end)
             self._container.close()
-            if self._release is not None:
-                self._release()
+            if self._relay is not None:
+                self._relay.close()
 
     def _decode(self, packet: "VideoPacket") -> None:
         try:

@@ -39,6 +39,10 @@ class SrtRelay:
         self._watchdog.start()
         self.output = _Output(self._process.stdout, self._watchdog)
 
+    def interrupt(self) -> None:
+        """End a read that waits for the sender."""
+        self._process.kill()
+
     def _give_up(self) -> None:
         self._silent = True
         self._process.kill()

@@ -1,4 +1,5 @@
 import contextlib
+import signal
 import socket
 import subprocess
 import threading
@@ -121,13 +122,17 @@ def test_rtsp_is_received_live(clip: Path) -> None:
         check_live(source)
 
 
-def test_srt_is_received_live(clip: Path) -> None:
+def srt_or_skip() -> None:
     ffmpeg = require_program("ffmpeg", package="ffmpeg")
     protocols = subprocess.run(
         [ffmpeg, "-v", "error", "-protocols"], capture_output=True, text=True, check=True
     )
     if "srt" not in protocols.stdout.split():
         pytest.skip("this ffmpeg was built without SRT")
+
+
+def test_srt_is_received_live(clip: Path) -> None:
+    srt_or_skip()
     port = free_port(socket.SOCK_DGRAM)
     with (
         sender(clip, "-f", "mpegts", f"srt://127.0.0.1:{port}?mode=listener"),
@@ -264,6 +269,20 @@ def test_close_ends_a_read_that_waits_for_a_silent_sender(clip: Path) -> None:
 
         assert ended.wait(timeout=10)
         reader.join()
+
+
+def test_close_leaves_no_receiver_of_a_silent_srt_sender_behind(clip: Path) -> None:
+    srt_or_skip()
+    port = free_port(socket.SOCK_DGRAM)
+    with sender(clip, "-f", "mpegts", f"srt://127.0.0.1:{port}?mode=listener") as process:
+        source = open_when_ready(f"srt://127.0.0.1:{port}")
+        read_frames(source, 3)
+        process.send_signal(signal.SIGSTOP)
+        source.close()
+
+    assert str(port) not in "".join(
+        line.read_text(errors="replace") for line in Path("/proc").glob("[0-9]*/cmdline")
+    )
 
 
 @pytest.mark.parametrize(
