@@ -117,8 +117,10 @@ function paintName(ctx, header, lesion, at, style, look) {
   const [, bottom] = place(header, at, 0, lesion.box[1] + lesion.box[3]);
   const width = ctx.measureText(words).width;
   const x = Math.min(Math.max(left, at.x + 8 * unit), at.x + at.width - width - 8 * unit);
-  const above = top - 15 * unit;
-  const y = above > at.y + 60 * unit ? above : Math.min(bottom + 16 * unit, at.y + at.height - 12 * unit);
+  // Above the lesion, or below it, or inside where it fills the picture; never on the scale or the caption.
+  const below = bottom + 16 * unit;
+  const lowest = at.y + at.height - 48 * unit;
+  const y = top - 15 * unit > at.y + 10 * unit ? top - 15 * unit : below < lowest ? below : at.y + 18 * unit;
   paintText(ctx, words, x, y, style.colour, unit);
 }
 

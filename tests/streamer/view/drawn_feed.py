@@ -114,10 +114,24 @@ class DrawnFeed:
         self._socket = zmq.Context.instance().socket(zmq.PUB)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.SNDHWM, 30)
-        self._socket.bind(f"tcp://127.0.0.1:{port or '*'}")
+        self._bind(f"tcp://127.0.0.1:{port or '*'}")
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._publish, daemon=True)
+
+    def _bind(self, address: str) -> None:
+        # ZeroMQ closes sockets in the background: a port that was just given up may be taken a moment longer.
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                self._socket.bind(address)
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EADDRINUSE or time.monotonic() > deadline:
+                    self._socket.close()
+                    raise
+                time.sleep(0.02)
+            else:
+                return
 
     def __enter__(self) -> Self:
         self._thread.start()
