@@ -79,7 +79,7 @@ def score(answers: Answers, images: Images) -> dict[str, Interval]:
     marked: metrics.Bools = answers.lesion >= 128
     truth: metrics.Bools = images.masks >= 128
     dice = metrics.dice(marked, truth)
-    touched: metrics.Bools = np.logical_and(marked, truth).any(axis=(1, 2))
+    touched: metrics.Bools = np.count_nonzero(marked & truth, axis=(1, 2)) > 0
     area: metrics.Floats = marked.mean(axis=(1, 2), dtype=np.float64)
     right: metrics.Bools = answers.classes.argmax(axis=1) == images.labels
 

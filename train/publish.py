@@ -24,6 +24,7 @@ from train.command import INNER_FRACTION, INNER_SEED, TRAIN_MIXTURE
 from train.data import Images, read_images
 from train.evaluate import evaluate, load_phantom
 from train.loop import predict
+from train.page import write_page
 
 INTENDED_USE = "Research only. Not a medical device; not for diagnosis or any decision about a patient."
 
@@ -60,7 +61,7 @@ def publish(path: Path, data: Path, artifact: Path, version: str, cache: Path) -
         precision="fp32",
         intended_use=INTENDED_USE,
         parameters=count_parameters(network),
-        gmacs=round(count_gmacs(network), 3),
+        gmacs=round(count_gmacs(network)[0], 3),
         notes=f"options {state['options']}, recipe {state['recipe']['name']}, {state['step']} steps",
     )
     frames = _some_frames(validation, synthetic)
@@ -101,16 +102,19 @@ def _some_frames(*sets: Images) -> np.ndarray:
     return np.concatenate([images.pixels[:24] for images in sets])[:, :, :, None]
 
 
-def _command(
+def command(
     path: Annotated[Path, typer.Argument(help="Checkpoint of `sonostream train`.")],
     data: Annotated[Path, typer.Option(help="Folder of BUSI.")],
     artifact: Annotated[Path, typer.Option(help="The .onnx file to write.")],
     version: Annotated[str, typer.Option(help="Version of the model.")],
     cache: Annotated[Path, typer.Option(help="Where rendered pictures are kept.")] = Path(".cache"),
 ) -> None:
+    """Publish a checkpoint: the .onnx file and, beside it, its card as a page."""
     card = publish(path, data, artifact, version, cache)
-    print(msgspec.json.format(msgspec.json.encode(card), indent=1).decode())
+    page = write_page(card, f"sonostream evaluate {card.name} --data PATH_OF_BUSI")
+    artifact.with_suffix(".md").write_text(page)
+    print(page)
 
 
 if __name__ == "__main__":
-    typer.run(_command)
+    typer.run(command)

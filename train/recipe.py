@@ -58,10 +58,10 @@ RECIPES = {
         weight_decay=0.02,
         schedule="cosine",
         dice_weight=1.0,
-        class_weight=0.7,
+        class_weight=1.0,
         label_smoothing=0.05,
         class_shares=(0.42, 0.34, 0.24),
-        ema=0.998,
+        ema=0.995,
     ),
     "paper": Recipe(
         name="paper",
