@@ -52,7 +52,7 @@ def find_region(pixels: Pixels) -> Region:
     tissue = cv2.morphologyEx(
         cv2.boxFilter(bright * 255, -1, (reach, reach)), cv2.MORPH_OPEN, np.ones((reach, reach))
     )
-    joined = (tissue > 100).astype(np.uint8)
+    joined = (tissue > 160).astype(np.uint8)
     closed = cv2.morphologyEx(joined, cv2.MORPH_CLOSE, np.ones((3 * reach, 3 * reach), np.uint8))
     _, _, statistics, _ = cv2.connectedComponentsWithStats(closed)
     if len(statistics) < 2:

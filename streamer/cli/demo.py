@@ -31,7 +31,7 @@ def demo(
     console = Console(stderr=True)
     run = ["run", source, "--publish.bind", publish, "--http.port", str(http_port), "--log.level", "warning"]
     daemon = subprocess.Popen([sys.executable, "-m", "streamer", *run])
-    view = ["view", publish, "--port", str(port), *(["--open"] if browser else [])]
+    view = ["view", publish, "--port", str(port), *([] if browser else ["--no-browser"])]
     viewer = subprocess.Popen([sys.executable, "-m", "streamer", *view])
     ages: list[float] = []
     threading.Thread(target=_collect, args=(publish, ages), daemon=True).start()

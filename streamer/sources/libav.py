@@ -7,6 +7,7 @@ Matroska and RTSP with H.264 are one period late.
 """
 
 import stat
+import sys
 import time
 from pathlib import Path
 from threading import Event
@@ -136,6 +137,7 @@ def open_device(uri: str, options: SourceOptions) -> Source:
     if scheme == "lavfi" and (options.fps or options.size):
         raise SourceUnavailable("lavfi takes size and rate in the graph: lavfi:testsrc=size=800x600:rate=30")
     if scheme == "x11grab":
+        _refuse_clashing_libraries()
         settings["draw_mouse"] = "0"
     if options.fps:
         settings["framerate"] = f"{options.fps:g}"
@@ -152,6 +154,15 @@ def open_device(uri: str, options: SourceOptions) -> Source:
     generated = scheme == "lavfi"
     stamp: Stamper = Pace() if generated else DeviceStamp(Clock.KERNEL if scheme == "v4l2" else Clock.PTS)
     return LiveSource(container, uri, timeout_s=options.timeout_s, stamp=stamp, may_end=generated)
+
+
+def _refuse_clashing_libraries() -> None:
+    loaded = [name for name in sys.modules if name in ("av", "cv2")]
+    if loaded[0] == "cv2":
+        raise SourceUnavailable(
+            "a screen cannot be grabbed: this program imported cv2 before streamer, and the X11 libraries of "
+            "OpenCV and PyAV then crash each other; import streamer first"
+        )
 
 
 class Pace:

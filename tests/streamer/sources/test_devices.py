@@ -1,5 +1,6 @@
 import contextlib
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -69,6 +70,18 @@ def test_what_is_on_the_screen_is_what_is_read(background: str, level: int) -> N
     assert frame is not None
     assert frame.pixels.shape == (240, 320)
     assert np.unique(frame.pixels[:100]).tolist() == [level]
+
+
+def test_a_program_whose_screen_grab_would_crash_is_told_why() -> None:
+    code = (
+        "import cv2\nfrom streamer.sources import SourceUnavailable, open_source\n"
+        "try: open_source('x11grab::0')\nexcept SourceUnavailable as error: print(error)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert "import streamer first" in said.stdout
 
 
 def test_a_generator_runs_in_real_time_as_a_camera_would() -> None:
