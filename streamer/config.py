@@ -9,7 +9,6 @@ import re
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
-from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -24,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from streamer.loopback import is_loopback
 from streamer.sources.base import SourceUnavailable
 from streamer.sources.registry import parse_uri
 
@@ -79,22 +79,12 @@ def _check_endpoint(value: str) -> str:
     match = re.fullmatch(r"tcp://(\[[0-9a-fA-F:]+\]|[^\s:/]+):(\d{1,5}|\*)", value)
     if match is None:
         raise ValueError("expected tcp://address:port or ipc://path")
-    if not is_loopback(match[1].strip("[]")):
+    if not is_loopback(match[1]):
         raise ValueError(
             f"{match[1]} is beyond this machine, and results are not encrypted: "
             "bind to 127.0.0.1 and reach it through a tunnel (ssh -L)"
         )
     return value
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only programs on this machine can reach an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 RegionValue = Annotated[

@@ -49,7 +49,6 @@ class Daemon:
         self._metrics = Metrics()
         self._warm = False
         self._should_exit = threading.Event()
-        self._force_exit = False
         self._exit_code = 0
         self._started_at = time.monotonic()
         self._model: Model | None = None
@@ -194,21 +193,24 @@ class Daemon:
         self._serving = threading.Thread(target=work, name="analyzer")
         self._serving.start()
         self._warm = True
-        while not self._should_exit.wait(0.1):
-            if all(feed.ended.is_set() and not feed.ledger.accounts.in_flight for feed in self._feeds):
-                log.info("all sources have ended")
-                break
-        for feed in self._feeds:
-            feed.stop()
-        analyzer.stop()
-        self._serving.join(5)
+        try:
+            while not self._should_exit.wait(0.1):
+                if all(feed.ended.is_set() and not feed.ledger.accounts.in_flight for feed in self._feeds):
+                    log.info("all sources have ended")
+                    break
+        finally:
+            for feed in self._feeds:
+                feed.stop()
+            analyzer.stop()
+            self._serving.join(5)
 
     def _on_event(self, feed: Feed, kind: EventKind, detail: str) -> None:
         if self._publisher is not None:
             self._publisher.tell(feed, kind, detail)
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self._should_exit.is_set():
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        # A second Ctrl-C is impatience; a second SIGTERM is not: supervisors send it to child and group.
+        if number == signal.SIGINT and self._should_exit.is_set():
             raise KeyboardInterrupt
         self._should_exit.set()
 

@@ -1,6 +1,5 @@
 """Frames that others send us over ZeroMQ: in our own format, or from an unmodified imagezmq sender."""
 
-import ipaddress
 import math
 import time
 from threading import Event, Lock
@@ -13,6 +12,7 @@ import numpy as np
 import zmq
 
 from streamer.frame import Clock, Pixels
+from streamer.loopback import is_loopback
 from streamer.sources.base import Captured, Source, SourceInvalidFrame, SourceOptions, SourceUnavailable
 from streamer.sources.libav_pixels import MAX_PIXELS, MAX_SIDE, fits, too_large
 from streamer.sources.pictures import decode_gray
@@ -76,7 +76,7 @@ def open_zeromq(uri: str, options: SourceOptions) -> Source:  # noqa: ARG001
         )
     transport = parts.scheme.removeprefix("zmq+")
     endpoint = f"{transport}://{parts.netloc}{parts.path}"
-    if transport == "tcp" and bind == "1" and not _is_loopback(parts.hostname or ""):
+    if transport == "tcp" and bind == "1" and not is_loopback(parts.hostname or ""):
         raise SourceUnavailable(
             f"{endpoint} would take frames from anyone on the network: bind to tcp://127.0.0.1:{_port(uri)} "
             "and forward the port over ssh, or connect to the sender with mode=sub"
@@ -167,13 +167,6 @@ class ZeromqSource(Source):
 
 
 _SOCKETS = {"pull": zmq.PULL, "sub": zmq.SUB, "rep": zmq.REP}
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _port(uri: str) -> str:

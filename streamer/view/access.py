@@ -2,13 +2,14 @@
 
 import hashlib
 import hmac
-import ipaddress
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from streamer.loopback import is_loopback
 
 MIN_TOKEN_CHARACTERS = 16
 
@@ -32,11 +33,6 @@ _ASK_FOR_TOKEN = """<!doctype html><html lang="en"><meta charset="utf-8"><title>
 <label for="token">This viewer asks for its token</label>
 <input id="token" name="token" type="password" autocomplete="current-password" autofocus>
 <button>Open</button></form></body></html>"""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address (not a name) is reachable from this machine only."""
-    return ipaddress.ip_address(host).is_loopback
 
 
 class Guard:
@@ -108,7 +104,7 @@ def _same(given: str, expected: str) -> bool:
 def _names_this_machine(host: str) -> bool:
     try:
         name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or name.endswith(".localhost") or is_loopback(name)
+        return name.endswith(".localhost") or is_loopback(name)
     except ValueError:
         return False
 

@@ -18,7 +18,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from streamer.client import Subscriber
-from streamer.view.access import MIN_TOKEN_CHARACTERS, Guard, is_loopback
+from streamer.loopback import is_loopback
+from streamer.view.access import MIN_TOKEN_CHARACTERS, Guard
 from streamer.view.messages import MAX_PAGE_MESSAGE_BYTES, Hello
 from streamer.view.newest import Newest
 from streamer.view.pages import Page

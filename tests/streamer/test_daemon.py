@@ -81,6 +81,14 @@ def test_a_daemon_asked_to_stop_drains_and_exits_with_0(daemon: Daemon) -> None:
     assert "Traceback" not in said
 
 
+def test_a_signal_that_comes_twice_is_the_same_as_once(daemon: Daemon) -> None:
+    daemon.process.send_signal(signal.SIGTERM)
+    code, said = daemon.stop(signal.SIGTERM)
+
+    assert code == 0, said
+    assert "Traceback" not in said
+
+
 def test_accounts_balance_at_every_look(daemon: Daemon) -> None:
     for _ in range(20):
         (source,) = daemon.status()["sources"]
