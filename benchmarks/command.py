@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-bench = typer.Typer(no_args_is_help=True)
+bench = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
 @bench.callback()

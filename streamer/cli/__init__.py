@@ -2,41 +2,75 @@
 
 from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
 
+
+class Command(NamedTuple):
+    """One subcommand."""
+
+    target: str
+    """`module:function`, or a Typer application; imported when the command is used."""
+    summary: str
+    """What the help page says, without importing anything."""
+
+
 COMMANDS = {
-    "demo": "streamer.cli.demo:demo",
-    "run": "streamer.cli.run:run",
-    "view": "streamer.view.command:view_command",
-    "train": "train.command:train_command",
-    "evaluate": "train.command:evaluate_command",
-    "bench": "benchmarks.command:bench",
-    "models": "models.listing:models_command",
-    "doctor": "streamer.doctor:doctor_command",
-    "schema": "streamer.cli.schema:schema",
+    "demo": Command("streamer.cli.demo:demo", "Show a live synthetic feed analysed in a browser page."),
+    "run": Command("streamer.cli.run:run", "Analyse live sources and publish what is seen in them."),
+    "view": Command("streamer.view.command:view_command", "Show a daemon's results in a web page."),
+    "train": Command("train.command:train_command", "Train a network and export it."),
+    "evaluate": Command("train.command:evaluate_command", "Measure how well a model does on a data set."),
+    "bench": Command("benchmarks.command:bench", "Measure latency against its floor."),
+    "models": Command("models.listing:models_command", "List the networks with their papers and sizes."),
+    "doctor": Command("streamer.doctor:doctor_command", "Say what this machine has and what is missing."),
+    "schema": Command("streamer.cli.schema:schema", "Print the JSON Schema of the results on the wire."),
 }
-"""Name -> `module:function or Typer application`, in the order of the help page."""
+"""In the order of the help page."""
+
+EXTRAS = {"torch": "train", "onnx": "train", "onnxscript": "train"}
+"""Package that a plain install lacks -> the extra that brings it."""
 
 
 class _LazyGroup(TyperGroup):
+    """Knows its commands' names and summaries; imports the one that is used."""
+
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        named = typer.Typer(add_completion=False)
+        named.command(cmd_name, help=COMMANDS[cmd_name].summary)(lambda: None)
+        return typer.main.get_command(named)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and _load(args[0]), rest
+
+
+def _load(name: str) -> Any:
+    module, _, attribute = COMMANDS[name].target.partition(":")
+    try:
         target = getattr(import_module(module), attribute)
-        if isinstance(target, typer.Typer):
-            group = typer.main.get_command(target)
-            group.name = cmd_name
-            return group
-        single = typer.Typer(add_completion=False)
-        single.command(cmd_name)(target)
-        return typer.main.get_command(single)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        typer.echo(
+            f"sonostream: `{name}` needs {error.name}: pip install 'sonostream[{EXTRAS[error.name]}]'",
+            err=True,
+        )
+        raise typer.Exit(2) from None
+    if isinstance(target, typer.Typer):
+        group = typer.main.get_command(target)
+        group.name = name
+        return group
+    single = typer.Typer(add_completion=False)
+    single.command(name)(target)
+    return typer.main.get_command(single)
 
 
 app = typer.Typer(
