@@ -13,9 +13,10 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.artifact import CLASSES, INPUT, LESION, METADATA_KEY, ModelCard, card_json, load_artifact
+from models.deployed import Deployed
 from models.networks.base import Network
 
 Pixels = NDArray[np.uint8]
@@ -30,26 +31,6 @@ class ExportError(RuntimeError):
     """The network cannot become an artifact; the message says what differs or does not fit."""
 
 
-class _Deployed(nn.Module):
-    """The contract around a network: uint8 pixels in, uint8 lesion map and calibrated probabilities out."""
-
-    def __init__(self, network: Network, temperature: float) -> None:
-        super().__init__()
-        self.network = network
-        self.temperature = temperature
-
-    def forward(self, frame: Tensor) -> tuple[Tensor, Tensor]:
-        """N x H x W x C uint8 -> N x H x W uint8, N x K float32."""
-        # Before permute: TensorRT has no Transpose of uint8.
-        frames = frame.to(torch.float32).permute(0, 3, 1, 2) / 255
-        output = self.network(frames)
-        if output.lesion is None or output.class_logits is None:
-            raise ExportError(f"{self.network.name} must both segment and classify to become an artifact")
-        lesion = (output.lesion.float() * 255).round().clamp(0, 255).to(torch.uint8)
-        classes = (output.class_logits.float() / self.temperature).softmax(dim=1)
-        return lesion, classes
-
-
 def export(network: Network, card: ModelCard, path: Path, frames: Pixels) -> None:
     """Write a network as an artifact.
 
@@ -62,7 +43,7 @@ def export(network: Network, card: ModelCard, path: Path, frames: Pixels) -> Non
     """
     _check(network, card, frames)
     text = card_json(card)
-    deployed = _Deployed(network.eval(), card.temperature)
+    deployed = Deployed(network.eval(), card.temperature)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         file = Path(folder) / path.name
         _write(deployed, torch.from_numpy(frames[:2]), text, file)
@@ -72,6 +53,22 @@ def export(network: Network, card: ModelCard, path: Path, frames: Pixels) -> Non
         _compare(file, frames, lesion.numpy(), classes.numpy())
         with file.open("rb") as written:
             os.fsync(written.fileno())
+        file.replace(path)
+
+
+def replace_card(path: Path, card: ModelCard) -> None:
+    """Give an artifact another card, for instance with the figures that were measured on it.
+
+    :raises ArtifactError: if the card does not fit the file, which is then left as it was.
+    """
+    text = card_json(card)
+    model = onnx.load_model(path)
+    del model.metadata_props[:]
+    model.metadata_props.add(key=METADATA_KEY, value=text)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        file = Path(folder) / path.name
+        onnx.save_model(model, file)
+        load_artifact(file)
         file.replace(path)
 
 
@@ -98,7 +95,7 @@ def _check(network: Network, card: ModelCard, frames: Pixels) -> None:
         )
 
 
-def _write(deployed: _Deployed, example: Tensor, text: str, file: Path) -> None:
+def _write(deployed: Deployed, example: Tensor, text: str, file: Path) -> None:
     with warnings.catch_warnings():
         # The exporter's own use of deprecated torch functions, nothing a caller can change.
         warnings.simplefilter("ignore")

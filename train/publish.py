@@ -4,6 +4,7 @@
 """
 
 import datetime as dt
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ import typer
 
 import models
 from models.artifact import InputSize, ModelCard, TrainingData
-from models.export import export
+from models.export import export, replace_card
 from models.networks.cost import count_gmacs, count_parameters
 from models.runtimes import load
 from train import checkpoint, splits
@@ -64,16 +65,16 @@ def publish(path: Path, data: Path, artifact: Path, version: str, cache: Path) -
         gmacs=round(count_gmacs(network)[0], 3),
         notes=f"options {state['options']}, recipe {state['recipe']['name']}, {state['step']} steps",
     )
-    frames = _some_frames(validation, synthetic)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / artifact.name
-        export(network, card, draft, frames)
+        export(network, card, draft, _some_frames(validation, synthetic))
         with load(draft, max_batch=8) as session:
             engine = session.description
             figures = evaluate(session, data, cache)
-    figures["engine"] = {"name": engine.name, "version": engine.version, "precision": engine.precision}
-    card = msgspec.structs.replace(card, metrics=figures)
-    export(network, card, artifact, frames)
+        figures["engine"] = {"name": engine.name, "version": engine.version, "precision": engine.precision}
+        card = msgspec.structs.replace(card, metrics=figures)
+        replace_card(draft, card)
+        shutil.copyfile(draft, artifact)
     return card
 
 
@@ -85,7 +86,7 @@ def _training_data(trained: int, chosen: int, heldout: int) -> tuple[TrainingDat
     return (
         TrainingData(
             name="BUSI (Al-Dhabyani, Gomaa, Khaled, Fahmy, Data in Brief 28 (2020) 104863)",
-            licence="CC BY 4.0",
+            licence="CC BY 4.0 (its article's; the archive itself states none)",
             note=f"{trained} images trained on, {chosen} to choose the checkpoint and the temperature, "
             f"{heldout} held out; near-duplicates grouped, groups with contradictory labels left out",
         ),

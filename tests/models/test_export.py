@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 import models
-from models.artifact import InputSize, ModelCard, TrainingData, load_artifact
-from models.export import ExportError, export
+from models.artifact import ArtifactError, InputSize, ModelCard, TrainingData, load_artifact
+from models.export import ExportError, export, replace_card
 from models.networks.base import Network, Output
 from models.runtimes import load
 
@@ -73,6 +73,25 @@ def test_a_file_that_disagrees_with_its_network_is_not_written(
 
     assert path.read_bytes() == b"the model before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_card_changes_nothing_else(tmp_path: Path, frames: NDArray[np.uint8]) -> None:
+    network, path = small_network(), tmp_path / "small.onnx"
+    card = card_of(network)
+    export(network, card, path, frames)
+    with load(path, "onnxruntime", max_batch=5) as session:
+        before = session.predict(frames).classes.copy()
+
+    measured = msgspec.structs.replace(card, metrics={"dice": 0.5})
+    replace_card(path, measured)
+
+    assert load_artifact(path).card == measured
+    with load(path, "onnxruntime", max_batch=5) as session:
+        assert np.array_equal(session.predict(frames).classes, before)
+    wide = msgspec.structs.replace(card, input=InputSize(height=32, width=64, channels=1))
+    with pytest.raises(ArtifactError):
+        replace_card(path, wide)
+    assert load_artifact(path).card == measured
 
 
 def test_a_card_of_another_size_or_other_classes_is_refused(
