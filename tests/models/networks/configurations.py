@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from models.networks.base import Network
 from models.networks.registry import build
@@ -90,15 +91,25 @@ def awake(name: str, *, training: bool = False, **options: Any) -> Network:
     """Build a network whose every branch carries a signal.
 
     Some start closed: CTG-Net's position attention is multiplied by 0, ACSNet's taps are not displaced, and
-    random probabilities seldom pass RMTL-Net's 0.5, which sharp and balanced ones do.
+    random probabilities seldom pass RMTL-Net's 0.5, which sharp and balanced ones do. BatchNorm has
+    statistics of real features, without which random networks say the same of every frame.
     """
     torch.manual_seed(3)
-    network = build(name, **options).train(training)
+    network = build(name, **options)
     for key, parameter in network.named_parameters():
         if key.endswith("akgm.a"):
             torch.nn.init.constant_(parameter, 0.7)
         elif ".offset." in key or ".mask." in key:
             torch.nn.init.normal_(parameter, std=0.05)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        network.train()(frames(network, 4))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.train(training)
     if isinstance(network, RMTLNet):
         with torch.no_grad():
             logits = network(frames(network, 4)).lesion_logits

@@ -1,0 +1,121 @@
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.networks.base import Network
+from models.networks.rmtl_net import RMTLNet
+from tests.models.networks.configurations import DEFAULTS, awake, frames
+
+pytestmark = [
+    # torch.export's own bookkeeping, on its way out of PyTorch.
+    pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning"),
+]
+
+# Operators that ONNX Runtime, OpenVINO and TensorRT all have.
+PORTABLE = {
+    *("Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "Reciprocal", "Pow", "Exp", "Max", "Min", "Clip", "Where"),
+    *("Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Equal", "Not", "And", "Or", "Floor", "Mod"),
+    *("Conv", "ConvTranspose", "Gemm", "MatMul", "Relu", "Sigmoid", "Softmax", "BatchNormalization"),
+    *(
+        "InstanceNormalization",
+        "GroupNormalization",
+        "ReduceMean",
+        "ReduceMax",
+        "ReduceSum",
+        "ReduceSumSquare",
+    ),
+    *(
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "Resize",
+        "GridSample",
+        "Pad",
+        "Cast",
+        "Concat",
+        "Split",
+    ),
+    *(
+        "Slice",
+        "Gather",
+        "Reshape",
+        "Transpose",
+        "Expand",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "Shape",
+        "Identity",
+    ),
+    *("Constant", "ConstantOfShape", "Range", "Tile"),
+}
+
+
+class Deployed(nn.Module):
+    """What an exported network returns: probabilities."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, given: Tensor) -> tuple[Tensor, ...]:
+        output = self.network(given)
+        classes = None if output.class_logits is None else output.class_logits.softmax(dim=1)
+        return tuple(part for part in (output.lesion, classes) if part is not None)
+
+
+def export(network: Network) -> onnx.ModelProto:
+    program = torch.onnx.export(
+        Deployed(network).eval(),
+        (frames(network, 2),),
+        dynamo=True,
+        opset_version=20,
+        external_data=False,
+        dynamic_shapes=({0: torch.export.Dim("n")},),
+        verbose=False,
+    )
+    assert program is not None
+    return program.model_proto
+
+
+# The others are these with parts left out: their graphs hold nothing new.
+EXPORTED = [
+    "mtl_oca",
+    "ctg_net",
+    "rmtl_net",
+    "la_net_r18",
+    "la_net_r50",
+    "acsnet",
+    "unet",
+    "mtl_cosa",
+    "resnet18",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", EXPORTED)
+def test_the_exported_network_agrees_at_any_batch(name: str, tmp_path: Path) -> None:
+    network = awake(name, **DEFAULTS[name])
+    if isinstance(network, RMTLNet) and len(network.regions) == 3:
+        kept = network(frames(network, 4)).auxiliary["regions"]
+        assert (kept.amax(dim=(0, 2, 3)) > 0.5).all(), "a region is closed: this would not test its branch"
+
+    model = export(network)
+    onnx.save(model, tmp_path / "network.onnx")
+
+    operators = {(node.domain, node.op_type) for node in model.graph.node}
+    assert {operator for domain, operator in operators if domain} == set()
+    assert {operator for _, operator in operators} <= PORTABLE
+    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"))
+    for batch in (1, 4):
+        given = frames(network, batch)
+        with torch.no_grad():
+            expected = Deployed(network)(given)
+        got = session.run(None, {session.get_inputs()[0].name: given.numpy()})
+        for want, have in zip(expected, got, strict=True):
+            torch.testing.assert_close(torch.from_numpy(have), want, atol=1e-4, rtol=0)
