@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 from urllib.request import urlopen
 
 from rich.console import Console
@@ -37,6 +38,7 @@ Due = Callable[[Analysis], int]
 SCHEMA = "sonostream.bench.live/1"
 
 _PRERENDERED = 240
+_START_WITHIN_S = 60.0
 _FLOOR_EVERY = 3
 """The floor is timed after every so many results: often enough to pair, seldom enough not to be the load."""
 
@@ -63,6 +65,8 @@ class LiveSettings:
 
 @dataclass
 class _Measured:
+    first_result_s: float
+    memory_mib: list[float] = field(default_factory=list)
     end_to_end: list[float] = field(default_factory=list)
     stages: dict[str, list[float]] = field(default_factory=dict)
     floor: list[FloorSample] = field(default_factory=list)
@@ -78,16 +82,16 @@ def run_live(settings: LiveSettings, progress: Progress) -> dict[str, Any]:
     :raises BenchError: if the daemon does not start, or dies.
     """
     task = progress.add_task("preparing feed and daemon", total=None)
-    with _feed(settings) as (uri, floor_feed, due), _daemon(settings, uri) as (address, status):
+    with _feed(settings) as (uri, floor_feed, due), _daemon(settings, uri) as daemon:
         floor = Floor(
             load_artifact(settings.artifact),
             floor_feed,
-            runtime=status["model"]["runtime"],
-            precision=status["model"]["precision"],
+            runtime=daemon.status["model"]["runtime"],
+            precision=daemon.status["model"]["precision"],
             threads=machine()["cores"],
         )
         progress.update(task, description=f"{settings.feed} at {settings.fps:g} fps", total=settings.seconds)
-        measured = _measure(settings, address, due, floor, lambda done: progress.update(task, completed=done))
+        measured = _measure(settings, daemon, due, floor, lambda done: progress.update(task, completed=done))
     progress.update(task, completed=settings.seconds)
     return _report(settings, measured)
 
@@ -134,9 +138,25 @@ def _captured(analysis: Analysis) -> int:
     return analysis.captured_monotonic
 
 
+class _Running(NamedTuple):
+    """A daemon that delivers."""
+
+    address: str
+    status: dict[str, Any]
+    first_result_s: float
+    """From the command to the first result received here."""
+    memory: Path
+    """Where Linux tells how much memory it holds."""
+
+    def resident_mib(self) -> float:
+        """Memory it holds now."""
+        (line,) = (line for line in self.memory.read_text().splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+
 @contextmanager
-def _daemon(settings: LiveSettings, uri: str) -> "Iterator[tuple[str, dict[str, Any]]]":
-    """Run a daemon and yield the address of its results and its status, once it is ready."""
+def _daemon(settings: LiveSettings, uri: str) -> Iterator[_Running]:
+    """Run a daemon; yields once its first result is here."""
     address, port = f"tcp://127.0.0.1:{_free_port()}", _free_port()
     flags = {
         "publish.bind": address,
@@ -146,14 +166,9 @@ def _daemon(settings: LiveSettings, uri: str) -> "Iterator[tuple[str, dict[str, 
         "model.precision": settings.precision,
         "log.level": "warning",
     }
-    command = [
-        sys.executable,
-        "-m",
-        "streamer",
-        "run",
-        uri,
-        *(f"--{key}={value}" for key, value in flags.items()),
-    ]
+    command = [sys.executable, "-m", "streamer", "run", uri]
+    command += [f"--{key}={value}" for key, value in flags.items()]
+    started = time.monotonic()
     with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, stderr=said) as process:
 
         def check() -> None:
@@ -162,37 +177,30 @@ def _daemon(settings: LiveSettings, uri: str) -> "Iterator[tuple[str, dict[str, 
                 raise BenchError(f"the daemon ended by itself: {said.read().strip()}")
 
         try:
-            yield address, _wait_until_ready(port, check)
+            with Subscriber(address) as subscriber:
+                while not isinstance(subscriber.receive(0.2), Received):
+                    check()
+                    if time.monotonic() - started > _START_WITHIN_S:
+                        raise BenchError(f"the daemon delivered nothing within {_START_WITHIN_S:g} s")
+                first_result_s = time.monotonic() - started
+            with urlopen(f"http://127.0.0.1:{port}/status", timeout=5) as answer:
+                status = json.load(answer)
+            yield _Running(address, status, first_result_s, Path(f"/proc/{process.pid}/status"))
             check()
         finally:
             process.terminate()
 
 
-def _wait_until_ready(port: int, check: Callable[[], None], within_s: float = 60.0) -> dict[str, Any]:
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        check()
-        try:
-            with urlopen(f"http://127.0.0.1:{port}/status", timeout=2) as answer:
-                status: dict[str, Any] = json.load(answer)
-            if status["ready"]:
-                return status
-        except OSError:
-            pass
-        time.sleep(0.05)
-    raise BenchError(f"the daemon was not ready within {within_s:g} s")
-
-
 def _measure(
-    settings: LiveSettings, address: str, due: Due, floor: Floor, tell: Callable[[float], None]
+    settings: LiveSettings, daemon: _Running, due: Due, floor: Floor, tell: Callable[[float], None]
 ) -> _Measured:
-    measured = _Measured()
+    measured = _Measured(first_result_s=daemon.first_result_s)
     begin = time.monotonic() + settings.warm_up_s
     end = begin + settings.seconds
     arrived = threading.Semaphore(0)
 
     def receive() -> None:
-        with Subscriber(address) as subscriber:
+        with Subscriber(daemon.address) as subscriber:
             while time.monotonic() < end:
                 message = subscriber.receive(0.1)
                 if isinstance(message, Received) and time.monotonic() >= begin:
@@ -207,6 +215,7 @@ def _measure(
             arrived.acquire(timeout=0.5)
         if measured.end_to_end:
             measured.floor.append(floor.sample())
+            measured.memory_mib.append(daemon.resident_mib())
         tell(max(0.0, time.monotonic() - begin))
     receiver.join()
     if len(measured.end_to_end) < settings.fps or not measured.floor:
@@ -260,6 +269,12 @@ def _report(settings: LiveSettings, measured: _Measured) -> dict[str, Any]:
         },
         "floor_samples": len(measured.floor),
         "end_to_end_ms": end_to_end,
+        "first_result_s": round(measured.first_result_s, 3),
+        "memory_mib": {
+            "start": round(measured.memory_mib[0], 1),
+            "end": round(measured.memory_mib[-1], 1),
+            "max": round(max(measured.memory_mib), 1),
+        },
         "overhead_ratio": {name: round(end_to_end[name] / floor[name], 4) for name in ("p50", "p99")},
         "stages_ms": {name: percentiles(values) for name, values in measured.stages.items()},
     }
@@ -292,7 +307,12 @@ def show(report: dict[str, Any], console: Console) -> None:
     console.print(table)
     drops = ", ".join(f"{count} {reason}" for reason, count in report["dropped"].items()) or "none"
     lost = report["lost_by_subscriber"]
-    console.print(f"{report['frames']} frames analysed; dropped: {drops}; lost on the way: {lost}")
+    memory = report["memory_mib"]
+    console.print(
+        f"{report['frames']} frames analysed; dropped: {drops}; lost on the way: {lost}\n"
+        f"first result {report['first_result_s']:.2f} s after the command; "
+        f"memory {memory['start']:.0f} MiB at the start, {memory['end']:.0f} at the end"
+    )
 
 
 def progress_bar(console: Console) -> Progress:

@@ -49,6 +49,7 @@ class Subscriber:
         self._waiting: dict[bytes, list[bytes]] = {}
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
         self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
         self._sources = frozenset(sources)
         for channel in (*channels, "event"):
