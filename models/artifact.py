@@ -80,6 +80,12 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     gmacs: float
     """Multiply-accumulates for one frame, in 10^9."""
     notes: str = ""
+    quantization: str = ""
+    """Of an int8 graph: for `cpu` or for `tensorrt`; each refuses the other's."""
+    parity: tuple[dict[str, Any], ...] = ()
+    """How far each engine and precision was from PyTorch at export; see `models.parity`."""
+    drift_allowed: bool = False
+    """It was exported although it drifted past its stated bound."""
 
 
 @dataclass(frozen=True, slots=True)

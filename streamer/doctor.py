@@ -74,7 +74,13 @@ def render(report: Report) -> RenderableType:
 
 
 def _commands(report: Report) -> Iterator[str]:
-    yield from (engine.install for engine in report.engines if not engine.usable)
+    # Of use to everyone are the engines that need neither a checkpoint, nor a server, nor a GPU.
+    special = {name for name, engine in ENGINES.items() if engine.reads != "artifact"}
+    if not report.accelerators:
+        special.add("tensorrt")
+    for engine in report.engines:
+        if not engine.usable and engine.name not in special:
+            yield engine.install
     yield from dict.fromkeys(source.install for source in report.inputs if not source.usable)
     for extra in dict.fromkeys(package.extra for package in report.packages):
         missing = [item for item in report.packages if item.extra == extra and item.version is None]
@@ -90,8 +96,8 @@ def _accelerators(report: Report) -> Iterator[Text]:
         yield Text(f"{gpu.name}, driver {gpu.driver}")
     if not report.accelerators:
         yield Text("no NVIDIA GPU: models run on the processor")
-    elif "tensorrt" not in ENGINES:
-        yield Text("not used: every engine of this version runs on the processor", "yellow")
+    elif not any(engine.name == "tensorrt" and engine.usable for engine in report.engines):
+        yield Text("not used by exported models: see tensorrt above", "yellow")
 
 
 def _model(model: DefaultModel) -> Iterator[Text]:

@@ -13,8 +13,9 @@ import av
 import msgspec
 
 from models.artifact import ArtifactError, load_artifact
-from models.runtimes import EngineUnavailable, available, choose, cpu
+from models.runtimes import EngineError, EngineUnavailable, available, choose, choose_for, cpu
 from streamer.capture_devices import CaptureDevice, capture_devices
+from streamer.daemon import cache_directory
 
 # Name people know -> the decoders that do it, any of which will do. FFmpeg's own `av1` needs a GPU.
 DECODERS = {
@@ -133,7 +134,7 @@ class Report:
 
 
 def collect() -> Report:
-    """Look at this machine; nothing on it is changed and no device is started."""
+    """Look at this machine; no device is started, and nothing is kept but which engine is fastest."""
     engines = tuple(
         EngineReport(
             status.name, status.usable, status.version, status.precisions, status.reason, status.install
@@ -165,13 +166,21 @@ def collect() -> Report:
 
 
 def _auto(engines: tuple[EngineReport, ...]) -> AutoChoice:
+    """Say what `auto` takes for the default model, measured if it has not been; else what comes first."""
+    try:
+        choice = choose_for(load_artifact("default"), cache_dir=cache_directory())
+    except (ArtifactError, EngineError):
+        return _first(engines)
+    return AutoChoice(choice.runtime, choice.precision, choice.reason)
+
+
+def _first(engines: tuple[EngineReport, ...]) -> AutoChoice:
     try:
         chosen = choose("auto")
     except EngineUnavailable as error:
         return AutoChoice(None, None, str(error))
     engine = next(engine for engine in engines if engine.name == chosen)
-    order = ", then ".join(engine.name for engine in engines)
-    reason = f"the first that is usable of {order}"
+    reason = "the first that is usable; measured once there is a model"
     if engine.precisions[0] == "bf16":
         reason += "; bf16, because this processor has instructions for it"
     elif "fp32" in engine.precisions[0]:

@@ -19,7 +19,7 @@ from models.artifact import CLASSES, LESION, ModelCard
 
 Pixels = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "fp16", "bf16"]
 """What an engine computes in. `auto` is the fastest that the processor has instructions for."""
 
 _TOLERANCE = 1e-2  # bfloat16 has eight bits: a probability of 1 may come out as 1.004

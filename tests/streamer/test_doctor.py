@@ -37,12 +37,12 @@ def shown(report: Report) -> str:
 
 def test_the_report_names_every_engine_and_the_one_that_auto_takes(report: Report) -> None:
     usable = [status for status in available() if status.usable]
-    assert report.auto.engine == usable[0].name
-    assert report.auto.precision == usable[0].precisions[0]
+    (auto,) = (status for status in usable if status.name == report.auto.engine)
+    assert report.auto.precision in auto.precisions
     for status in usable:
         assert f"{status.name}" in shown(report)
         assert status.version in shown(report)
-    assert f"auto: {usable[0].name} in {usable[0].precisions[0]}" in shown(report)
+    assert f"auto: {report.auto.engine} in {report.auto.precision}: {report.auto.reason}" in shown(report)
 
 
 def test_what_libav_can_read_is_reported(report: Report) -> None:
