@@ -80,7 +80,7 @@ class Feed:
             stale_after_s=limits.stale_after_s,
         )
         self._region: Region | None = None
-        self._region_of: tuple[int, ...] = ()
+        self._region_of: tuple[object, ...] = ()
         self._seen = FeedState.NO_SIGNAL
         self._stopping = threading.Event()
         self._complaints = Complaints(log)
@@ -210,14 +210,16 @@ class Feed:
 
     def _region_for(self, captured: Captured) -> Region | None:
         """Return the region for frames of this size, or account for the frame and return None."""
-        if self._region is None or self._region_of != captured.pixels.shape:
+        of = (captured.pixels.shape, captured.region)
+        if self._region is None or self._region_of != of:
+            known = captured.region if self.config.region == "full" else None
             try:
-                self._region = locate(self.config.region, captured.pixels)
+                self._region = locate(known or self.config.region, captured.pixels)
             except RegionError as error:
                 self._complaints.say("region", "%s: %s", self.name, error)
                 self._seen = FeedState.NO_SIGNAL
                 black = self.config.region == "auto"
                 self.ledger.drop(DropReason.NO_SIGNAL if black else DropReason.INVALID)
                 return None
-            self._region_of = captured.pixels.shape
+            self._region_of = of
         return self._region

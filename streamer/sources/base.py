@@ -63,6 +63,8 @@ class Captured(NamedTuple):
     full_range: bool = True
     upstream_id: int | None = None
     """The sender's own frame number, where it sends one."""
+    region: tuple[int, int, int, int] | None = None
+    """(x, y, width, height) of the ultrasound picture, where the source knows it; a configured one wins."""
 
 
 class Source(ABC):

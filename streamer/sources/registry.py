@@ -32,6 +32,7 @@ KINDS: dict[str, SourceKind] = {
     "https": SourceKind("https://host/stream", "streamer.sources.libav:open_stream"),
     "file": SourceKind("clip.mp4", "streamer.sources.libav:open_file"),
     "images": SourceKind("folder/", "streamer.sources.images:open_images"),
+    "dicom": SourceKind("study.dcm", "streamer.sources.dicom:open_dicom"),
     "zmq+tcp": SourceKind("zmq+tcp://127.0.0.1:5555", "streamer.sources.zeromq:open_zeromq"),
     "zmq+ipc": SourceKind("zmq+ipc:///run/frames.ipc", "streamer.sources.zeromq:open_zeromq"),
 }
@@ -56,8 +57,21 @@ def parse_uri(uri: str) -> str:
     if path.is_dir():
         return "images"
     if path.exists():
-        return "file"
+        return _kind_of_file(path)
     raise SourceUnavailable(f"no such file or folder: {uri!r}, and not a known kind of source either")
+
+
+def _kind_of_file(path: Path) -> str:
+    if path.suffix.lower() in (".dcm", ".dicom"):
+        return "dicom"
+    if not path.is_file():  # a pipe gives its first bytes only once
+        return "file"
+    try:
+        with path.open("rb") as file:
+            head = file.read(132)
+    except OSError:
+        return "file"
+    return "dicom" if head[128:] == b"DICM" else "file"
 
 
 def open_source(uri: str, options: SourceOptions | None = None) -> Source:
