@@ -49,6 +49,24 @@ class Classes(Struct, frozen=True):
     """The label has held, with its probability above the configured level, for the configured time."""
     malignancy: Probability
     """Smoothed calibrated probability of the class `malignant`; 0 where the model has none."""
+    uncertain: bool = False
+    """The evidence conflicts: `label` leads by too little to be called an answer."""
+
+
+class Recent(Struct, frozen=True):
+    """Measures of a lesion over the last second: (mean, standard deviation from frame to frame)."""
+
+    frames: int
+    """So many frames of the last second show the lesion."""
+    area_px: tuple[float, float]
+    longest_px: tuple[float, float]
+    perpendicular_px: tuple[float, float]
+    depth_px: tuple[float, float]
+    area_mm2: tuple[float, float] | None = None
+    """Like the other millimetres: None unless the source knows its pixel spacing."""
+    longest_mm: tuple[float, float] | None = None
+    perpendicular_mm: tuple[float, float] | None = None
+    depth_mm: tuple[float, float] | None = None
 
 
 class Lesion(Struct, frozen=True):
@@ -71,6 +89,35 @@ class Lesion(Struct, frozen=True):
     """Like the other millimetres: None unless the source knows its pixel spacing."""
     longest_mm: float | None = None
     perpendicular_mm: float | None = None
+    centre: tuple[float, float] = (0.0, 0.0)
+    """(x, y) of the centroid."""
+    depth_px: float = 0.0
+    """Of the centroid below the region's top edge, where the probe is."""
+    depth_mm: float | None = None
+    lateral_mm: float | None = None
+    """Of the centroid from the region's middle line, to the right positive."""
+    age_s: float = 0.0
+    """Since the lesion was first seen."""
+    recent: Recent | None = None
+    classes: list[Probability] = []
+    """Class evidence of the frames that show this lesion, in the order of the frame's `names`."""
+    label: str = ""
+    """Like the frame's `label`, from the lesion's own evidence; so are `stable` and `uncertain`."""
+    stable: bool = False
+    uncertain: bool = False
+
+
+class Quality(Struct, frozen=True):
+    """How good the picture is to judge from; nothing is hidden because of it."""
+
+    contact: Probability
+    """Part of the probe's face that touches skin, by the echoes below it."""
+    signal: Probability
+    """Part of the picture that is neither black nor saturated."""
+    sharpness: Probability
+    """How much of the contrast is fine detail: from pixel to pixel against overall."""
+    lesion_cut: bool
+    """A lesion ends at the region's border: its true size is not seen."""
 
 
 class Mask(Struct, frozen=True):
@@ -129,12 +176,16 @@ class Analysis(Struct, frozen=True, kw_only=True):
     lesions: list[Lesion]
     mask: Mask | None
     view_change: str | None
-    """Why smoothing began afresh with this frame (see `smoothing.ViewChange`); None if it went on."""
+    """What changed in the view with this frame (see `smoothing.ViewChange`); None where nothing did."""
     latency: Latency
     dropped: dict[str, int]
     """Frames dropped since the previous analysis of this source, by reason."""
     model: Model
     intended_use: Literal["research only"] = "research only"
+    raw_contours: list[list[tuple[float, float]]] = []
+    """Outlines of this frame's lesions before smoothing, largest first; polygons of (x, y)."""
+    quality: Quality | None = None
+    """None where the frame was not analysed."""
 
 
 class Event(Struct, frozen=True, kw_only=True):

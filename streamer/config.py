@@ -161,20 +161,36 @@ class SmoothingConfig(_Section):
 
     enabled: bool = True
     """Off: smoothed values equal the raw ones."""
-    mask_time_s: Annotated[float, Field(gt=0, le=5)] = 0.10
-    """Time constant of the lesion mask."""
-    class_time_s: Annotated[float, Field(gt=0, le=30)] = 0.5
+    mask_time_s: Annotated[float, Field(gt=0, le=5)] = 0.12
+    """Time constant of news in the lesion mask."""
+    outline_time_s: Annotated[float, Field(gt=0, le=5)] = 0.4
+    """Time constant of small changes along a lesion's outline."""
+    class_time_s: Annotated[float, Field(gt=0, le=30)] = 0.3
     """Time constant of the class evidence."""
     gap_s: Annotated[float, Field(gt=0, le=60)] = 0.5
     """A longer pause between two frames starts a new view."""
-    cut_below: Annotated[float, Field(ge=-1, le=1)] = 0.35
+    cut_below: Annotated[float, Field(ge=-1, le=1)] = 0.7
     """Correlation between two pictures' structure under which the view has changed."""
+    zoom_above: Annotated[float, Field(ge=0, le=1)] = 0.75
+    """Correlation after scaling from which it is the same view at another depth or zoom."""
+    gain_jump: Annotated[float, Field(gt=0, le=255)] = 12.0
+    """Change of the mean gray level between two frames that a hand makes at the console."""
+    contact_below: Annotated[float, Field(ge=0, le=0.8)] = 0.3
+    """Part of the picture's width in contact under which the probe is lifted."""
     label_margin: Annotated[float, Field(ge=0, le=1)] = 0.15
     """The shown label changes only to a class more probable by this much."""
+    uncertain_below: Annotated[float, Field(ge=0, le=1)] = 0.15
+    """The evidence is uncertain where the shown class leads the next one by less than this..."""
+    certain_above: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """...until it leads by this much again."""
     stable_after_s: Annotated[float, Field(ge=0, le=60)] = 0.5
     """How long a label must have held to be stable..."""
     stable_above: Annotated[float, Field(ge=0, le=1)] = 0.6
     """...with at least this smoothed probability."""
+    track_memory_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+    """A lesion not seen for so long loses its identity."""
+    spread_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+    """Measures are given as mean and spread over this long."""
 
 
 class PublishConfig(_Section):

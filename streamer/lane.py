@@ -1,6 +1,7 @@
 """What the analyzer keeps for one source from frame to frame, and how an answer becomes an analysis."""
 
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -8,13 +9,15 @@ import numpy as np
 
 from models.artifact import ModelCard
 from models.fit import Fitter
-from streamer.analysis import Analysis, Classes, Latency, Lesion, Mask, Model, Size
+from streamer.analysis import Analysis, Classes, Latency, Lesion, Mask, Model, Quality, Size
 from streamer.feed import Arrival, Feed
-from streamer.frame import Pixels, expand_range
-from streamer.lesions import LesionTracker, find_outlines
+from streamer.frame import FeedState, Pixels, expand_range
+from streamer.lesions import Points, find_outlines, outline_roughly
+from streamer.quality import assess
 from streamer.region import inside
 from streamer.sinks import Result
-from streamer.smoothing import Floats, Smoother, SmoothingSettings, ViewChange
+from streamer.smoothing import Floats, Memory, Smoother, SmoothingSettings, ViewChange
+from streamer.tracks import LesionTracker
 
 STAGES = ("capture", "wait", "resize", "inference", "smoothing", "lesions")
 """What happens to a frame, in order; each begins where the one before ended."""
@@ -40,7 +43,7 @@ class Lane:
         self._size = Size(card.input.width, card.input.height)
         self._fitter = Fitter(card.input.width, card.input.height)
         self._smoother = Smoother(smoothing)
-        self._tracker = LesionTracker()
+        self._tracker = LesionTracker(self._classes, smoothing)
         self._model = model
         self._publisher = publisher
         self._seq = 0
@@ -70,14 +73,21 @@ class Lane:
         # bfloat16 rounds: a sum of probabilities may come out as 1.004.
         classes = np.clip(classes, 0, 1)
         classes /= classes.sum()
+        view = slot[:, :, 0]
         smoothed = self._smoother.update(
-            slot[:, :, 0], lesion, classes, frame.captured_monotonic, (region.height, region.width)
+            view, lesion, classes, frame.captured_monotonic, (region.height, region.width), frame.spacing_mm
         )
         stamps.append(time.monotonic_ns())
-        if smoothed.change is not None:
+        if smoothed.forgets(Memory.TRACKS):
             self._tracker.reset()
-        outlines = find_outlines(smoothed.lesion, region)
-        lesions = self._tracker.identify(outlines, frame.captured_monotonic, frame.spacing_mm)
+        lesions = self._tracker.identify(
+            find_outlines(smoothed.lesion, region),
+            frame.captured_monotonic,
+            region,
+            frame.spacing_mm,
+            evidence=None if smoothed.repeated else (lesion, classes),
+            motion=None if smoothed.repeated else smoothed.motion,
+        )
         probabilities = smoothed.classes.tolist()
         described = Classes(
             names=self._classes,
@@ -86,13 +96,18 @@ class Lane:
             label=self._classes[smoothed.label],
             stable=smoothed.stable,
             malignancy=0.0 if self._malignant is None else probabilities[self._malignant],
+            uncertain=smoothed.uncertain,
         )
+        raw_contours = outline_roughly(lesion, region)
+        quality = assess(view, lesions, region)
         stamps.append(time.monotonic_ns())
-        return self._report(picked, described, lesions, smoothed.lesion.tobytes(), smoothed.change)
+        mask = smoothed.lesion.tobytes()
+        return self._report(picked, described, lesions, mask, smoothed.change, raw_contours, quality)
 
     def pass_over(self, picked: Picked) -> Result:
         """Report a frame of a feed that is not live: its state and its picture, but no answer."""
-        self._smoother.reset(ViewChange.STATE)
+        frozen = picked.arrival.state is FeedState.FROZEN
+        self._smoother.reset(ViewChange.FREEZE if frozen else ViewChange.STATE)
         return self._report(picked, None, [], b"", None)
 
     def _report(
@@ -102,6 +117,8 @@ class Lane:
         lesions: list[Lesion],
         mask: bytes,
         change: ViewChange | None,
+        raw_contours: Sequence[Points] = (),
+        quality: Quality | None = None,
     ) -> Result:
         frame, stamps = picked.arrival.frame, picked.stamps
         durations = ((end - start) * 1e-9 for start, end in pairwise(stamps))
@@ -127,6 +144,8 @@ class Lane:
             latency=Latency((stamps[-1] - stamps[0]) * 1e-9, dict(zip(STAGES, durations, strict=False))),
             dropped=self.feed.ledger.newly_dropped(),
             model=self._model,
+            raw_contours=list(raw_contours),
+            quality=quality,
         )
         self._seq += 1
         return Result(analysis, mask, frame)

@@ -1,30 +1,39 @@
-"""From a probability map to lesions: outline, size, identity."""
+"""From a probability map to lesions: outline and size."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.analysis import Lesion, Region
 from streamer.frame import Pixels
 
+Floats = NDArray[np.float32]
+Points = list[tuple[float, float]]
+
 THRESHOLD = 128
 """Half of the 0 to 255 range: lesion where lesion is more probable than not."""
 MIN_AREA = 0.002
 """Smaller spots, as a fraction of the region, are left out: 3 mm across in a picture of 40 x 60 mm."""
-_UPSAMPLE = 3
-"""The map is thresholded at three times its size, so that outlines don't show its cells."""
-_FORGET_AFTER_S = 1.0
+_SIMPLER_BY = 0.7
+"""A published outline keeps within this of the measured one, in cells of the enlarged map."""
+_MARGIN = 3
+"""Cells of the map around a lesion that enlarging it looks at."""
 
 
 class Outline(NamedTuple):
     """One connected lesion, before it has an identity."""
 
-    contour: NDArray[np.float32]
-    """N x 2, (x, y) in source pixels."""
+    contour: Floats
+    """N x 2, (x, y) in source pixels: smooth, a point every third of a cell; all measures are taken on it."""
+    simple: Floats
+    """The same shape in few points, to be drawn."""
     box: tuple[float, float, float, float]
+    centre: tuple[float, float]
+    area: float
     probability: float
 
 
@@ -33,31 +42,55 @@ def find_outlines(lesion: Pixels, region: Region) -> list[Outline]:
 
     :param lesion: H x W, 0 to 255, over the region.
     """
-    if int(lesion.max(initial=0)) < THRESHOLD:
+    cells = _cells(lesion)
+    left, top, width, height = cv2.boundingRect(cells)
+    if not width:
         return []
-    height, width = lesion.shape
-    fine = cv2.resize(lesion, (width * _UPSAMPLE, height * _UPSAMPLE), interpolation=cv2.INTER_LINEAR)
-    shape = (np.asarray(cv2.blur(fine, (3, 3))) >= THRESHOLD).view(np.uint8)
+    rows, columns = lesion.shape
+    left, top = max(left - _MARGIN, 0), max(top - _MARGIN, 0)
+    part = lesion[top : top + height + 2 * _MARGIN, left : left + width + 2 * _MARGIN]
+    # Enlarged, so that outlines don't show the map's cells.
+    enlarge = 3 if max(rows, columns) <= 160 else 2
+    enlarged = cv2.resize(part, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_LINEAR)
+    fine: Pixels = np.asarray(cv2.blur(enlarged, (3, 3)), np.uint8)
+    shape = _cells(fine)
     contours, _ = cv2.findContours(shape, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    least = MIN_AREA * shape.size
-    large = [c for c in contours if cv2.contourArea(c) >= least]
-    scale = np.array([region.width / shape.shape[1], region.height / shape.shape[0]], np.float32)
+    least = MIN_AREA * rows * columns * enlarge**2
+    large = [(area, c) for c in contours if (area := cv2.contourArea(c)) >= least]
+    scale = np.array([region.width / columns, region.height / rows], np.float32)
     origin = np.array([region.x, region.y], np.float32)
+    # A point of the enlarged map is the centre of its cell.
+    to_region = scale / np.float32(enlarge)
+    origin += np.array([left, top], np.float32) * scale + to_region / 2
+
     outlines = []
-    for contour in sorted(large, key=cv2.contourArea, reverse=True):
-        filled = np.zeros_like(shape)
-        cv2.drawContours(filled, [contour], -1, 255, cv2.FILLED)
-        probability = cv2.mean(fine, filled)[0] / 255
-        points = cv2.approxPolyDP(contour, 0.7, True)[:, 0].astype(np.float32)
-        # A point of the fine map is the centre of its cell.
-        placed = (points + 0.5) * scale + origin
-        low, high = placed.min(axis=0), placed.max(axis=0)
-        box = (float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
-        outlines.append(Outline(placed, box, float(probability)))
+    for _, contour in sorted(large, key=lambda pair: pair[0], reverse=True):
+        smooth = _smooth(contour[:, 0].astype(np.float32))
+        simple = np.asarray(cv2.approxPolyDP(smooth, _SIMPLER_BY, True), np.float32)[:, 0]
+        outlines.append(_outline(smooth * to_region + origin, simple * to_region + origin, _mean_inside(fine, contour)))
     return outlines
 
 
-def diameters(points: NDArray[np.float32]) -> tuple[float, float]:
+def outline_roughly(lesion: Pixels, region: Region) -> list[Points]:
+    """Outline every lesion in a map to the nearest cell, for comparison; largest first."""
+    cells = _cells(lesion)
+    contours, _ = cv2.findContours(cells, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    rows, columns = lesion.shape
+    large = [(area, c) for c in contours if (area := cv2.contourArea(c)) >= MIN_AREA * rows * columns]
+    scale = np.array([region.width / columns, region.height / rows], np.float32)
+    origin = np.array([region.x, region.y], np.float32)
+    return [
+        as_points((cv2.approxPolyDP(contour, 0.5, True)[:, 0] + np.float32(0.5)) * scale + origin)
+        for _, contour in sorted(large, key=lambda pair: pair[0], reverse=True)
+    ]
+
+
+def as_points(contour: Floats) -> Points:
+    """Round a contour for the wire, to a tenth of a pixel."""
+    return [(round(x, 1), round(y, 1)) for x, y in contour.tolist()]
+
+
+def diameters(points: Floats) -> tuple[float, float]:
     """Return the longest diameter of a polygon, and its extent perpendicular to that, in the points' unit."""
     hull = cv2.convexHull(points)[:, 0].astype(np.float64)
     between = hull[:, None] - hull[None]
@@ -71,85 +104,77 @@ def diameters(points: NDArray[np.float32]) -> tuple[float, float]:
     return longest, float(across.max() - across.min())
 
 
-class _Track(NamedTuple):
-    identity: int
-    box: tuple[float, float, float, float]
-    seen: int
-
-
-class LesionTracker:
-    """Gives lesions of one source an identity that lasts from frame to frame.
-
-    A lesion keeps the identity of the lesion before whose box it overlaps most; an identity that was not
-    seen for a second is forgotten. Does not follow lesions that cross each other.
-    """
-
-    def __init__(self) -> None:
-        self._tracks: list[_Track] = []
-        self._next = 1
-
-    def reset(self) -> None:
-        """Forget all lesions, as after a change of view; identities are never used twice."""
-        self._tracks.clear()
-
-    def identify(
-        self, outlines: list[Outline], captured_monotonic: int, spacing_mm: tuple[float, float] | None
-    ) -> list[Lesion]:
-        """Measure each outline and give it its identity.
-
-        :param spacing_mm: (row, column) of a source pixel, or None where unknown.
-        """
-        known = [t for t in self._tracks if (captured_monotonic - t.seen) * 1e-9 <= _FORGET_AFTER_S]
-        lesions, seen = [], []
-        for outline in outlines:
-            best = max(known, key=lambda track: _overlap(track.box, outline.box), default=None)
-            if best is not None and _overlap(best.box, outline.box) > 0:
-                known.remove(best)
-                identity = best.identity
-            else:
-                identity, self._next = self._next, self._next + 1
-            seen.append(_Track(identity, outline.box, captured_monotonic))
-            lesions.append(measure(outline, identity, spacing_mm))
-        self._tracks = seen + known
-        return lesions
-
-
-def measure(outline: Outline, track: int, spacing_mm: tuple[float, float] | None) -> Lesion:
+def measure(outline: Outline, track: int, region: Region, spacing_mm: tuple[float, float] | None) -> Lesion:
     """Measure an outline, in mm only where the pixel spacing is known; pixels need not be square."""
-    area = float(cv2.contourArea(outline.contour))
     longest, across = diameters(outline.contour)
+    depth = outline.centre[1] - region.y
     lesion = Lesion(
         track=track,
-        contour=[(round(float(x), 1), round(float(y), 1)) for x, y in outline.contour],
+        contour=as_points(outline.simple),
         box=outline.box,
-        area_px=area,
+        area_px=outline.area,
         longest_px=longest,
         perpendicular_px=across,
-        probability=min(1.0, outline.probability),
+        probability=outline.probability,
+        centre=outline.centre,
+        depth_px=depth,
     )
     if spacing_mm is None:
         return lesion
     row, column = spacing_mm
-    longest_mm, across_mm = diameters(outline.contour * np.array([column, row], np.float32))
-    return Lesion(
-        lesion.track,
-        lesion.contour,
-        lesion.box,
-        area,
-        longest,
-        across,
-        lesion.probability,
-        area_mm2=area * row * column,
+    longest_mm, across_mm = longest * row, across * row
+    if row != column:
+        longest_mm, across_mm = diameters(outline.contour * np.array([column, row], np.float32))
+    return msgspec.structs.replace(
+        lesion,
+        area_mm2=outline.area * row * column,
         longest_mm=longest_mm,
         perpendicular_mm=across_mm,
+        depth_mm=depth * row,
+        lateral_mm=(outline.centre[0] - region.x - region.width / 2) * column,
     )
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
-    """Intersection over union of two boxes."""
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
-    return both / (a[2] * a[3] + b[2] * b[3] - both)
+def _cells(lesion: Pixels) -> Pixels:
+    return np.greater_equal(lesion, THRESHOLD).view(np.uint8)
+
+
+def _smooth(chain: Floats) -> Floats:
+    """Turn the chain of a shape's outermost cells into a smooth curve along their outer edges."""
+    curve = _average_along(chain)
+    # Averaging pulls a curve inwards where it bends; adding back what it took undoes most of that.
+    curve += _average_along(chain - curve)
+    # The chain runs through the cells' centres, the edge half a cell outside them.
+    ahead = np.roll(curve, -2, axis=0) - np.roll(curve, 2, axis=0)
+    length = np.maximum(np.hypot(ahead[:, 0], ahead[:, 1]), 1e-6)
+    outwards = 0.5 if cv2.contourArea(curve, oriented=True) > 0 else -0.5
+    curve[:, 0] += outwards * ahead[:, 1] / length
+    curve[:, 1] -= outwards * ahead[:, 0] / length
+    return curve
+
+
+def _average_along(chain: Floats) -> Floats:
+    """Average a closed curve over its neighbouring points; less on a small one."""
+    reach = max(1, min(6, len(chain) // 16))
+    closed = np.concatenate([chain[-2 * reach :], chain, chain[: 2 * reach]])
+    # Twice a box is a triangle: smooth enough, and a running sum.
+    return np.asarray(
+        cv2.blur(cv2.blur(closed, (1, 2 * reach + 1)), (1, 2 * reach + 1))[2 * reach : -2 * reach]
+    )
+
+
+def _outline(contour: Floats, simple: Floats, probability: float) -> Outline:
+    low, high = contour.min(axis=0).tolist(), contour.max(axis=0).tolist()
+    moments = cv2.moments(contour)
+    area = moments["m00"]
+    centre = (moments["m10"] / area, moments["m01"] / area)
+    return Outline(
+        contour, simple, (low[0], low[1], high[0] - low[0], high[1] - low[1]), centre, area, probability
+    )
+
+
+def _mean_inside(fine: Pixels, contour: NDArray[Any]) -> float:
+    left, top, width, height = cv2.boundingRect(contour)
+    inside = np.zeros((height, width), np.uint8)
+    cv2.drawContours(inside, [contour], -1, 255, cv2.FILLED, offset=(-left, -top))
+    return min(1.0, cv2.mean(fine[top : top + height, left : left + width], inside)[0] / 255)

@@ -134,9 +134,12 @@ def test_it_never_waits_to_fill_a_batch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "reason"), [(FeedState.FROZEN, "frozen"), (FeedState.NO_SIGNAL, "no_signal")]
+    ("state", "reason", "change"),
+    [(FeedState.FROZEN, "frozen", "freeze"), (FeedState.NO_SIGNAL, "no_signal", "state")],
 )
-def test_a_feed_that_is_not_live_is_reported_and_not_analysed(state: FeedState, reason: str) -> None:
+def test_a_feed_that_is_not_live_is_reported_and_not_analysed(
+    state: FeedState, reason: str, change: str
+) -> None:
     with bench() as b:
         b.deliver("probe", picture(0), state=state)
         (result,) = b.outlet.wait_for(1)
@@ -147,7 +150,7 @@ def test_a_feed_that_is_not_live_is_reported_and_not_analysed(state: FeedState, 
     assert (result.analysis.state, result.analysis.classes, result.mask) == (state, None, b"")
     assert result.analysis.lesions == []
     assert b.feeds["probe"].ledger.accounts.dropped[reason] == 1
-    assert live.analysis.view_change == "state"
+    assert live.analysis.view_change == change
     assert live.analysis.dropped == {reason: 1}
 
 
