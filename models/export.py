@@ -46,7 +46,7 @@ def export(network: Network, card: ModelCard, path: Path, frames: Pixels) -> Non
     deployed = Deployed(network.eval(), card.temperature)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         file = Path(folder) / path.name
-        _write(deployed, torch.from_numpy(frames[:2]), text, file)
+        write_graph(deployed, torch.from_numpy(frames[:2]), text, file)
         load_artifact(file)
         with torch.inference_mode():
             lesion, classes = deployed(torch.from_numpy(frames))
@@ -95,7 +95,13 @@ def _check(network: Network, card: ModelCard, frames: Pixels) -> None:
         )
 
 
-def _write(deployed: Deployed, example: Tensor, text: str, file: Path) -> None:
+def write_graph(deployed: Deployed, example: Tensor, text: str, file: Path) -> None:
+    """Write a network's graph, whatever its precision, without comparing it.
+
+    :param example: two uint8 frames, N x H x W x C.
+    :param text: the card.
+    :raises ExportError: if torch cannot express it.
+    """
     with warnings.catch_warnings():
         # The exporter's own use of deprecated torch functions, nothing a caller can change.
         warnings.simplefilter("ignore")

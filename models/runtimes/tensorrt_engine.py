@@ -148,6 +148,8 @@ def build(
     profile.set_shape(INPUT, (1, *frame), (max_batch, *frame), (max_batch, *frame))
     if config.add_optimization_profile(profile) < 0:
         raise EngineFailed(f"TensorRT refuses batches of 1 to {max_batch}: {log.said()}")
+    # TensorRT-RTX measures kernels when it first runs them, not when it builds, and deprecates the calls.
+    timing_cache = timing_cache if api.__name__ == "tensorrt" else None
     if timing_cache is not None:
         _load_timings(config, timing_cache)
     if progress is not None:

@@ -23,6 +23,9 @@ COMMANDS = {
     "view": Command("streamer.view.command:view_command", "Show a daemon's results in a web page."),
     "train": Command("train.command:train_command", "Train a network and export it."),
     "evaluate": Command("train.command:evaluate_command", "Measure how well a model does on a data set."),
+    "export": Command(
+        "train.export_command:export_command", "Turn a checkpoint into a file that every engine runs."
+    ),
     "bench": Command("benchmarks.command:bench", "Measure latency against its floor."),
     "models": Command("models.listing:models_command", "List the networks with their papers and sizes."),
     "doctor": Command("streamer.doctor:doctor_command", "Say what this machine has and what is missing."),

@@ -15,3 +15,9 @@ from tests.models.tiny import save, tiny_model
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model's file; read only."""
     return save(tiny_model(), tmp_path_factory.mktemp("tiny") / "tiny.onnx")
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where networks are exported to, once for all tests."""
+    return tmp_path_factory.mktemp("exports")
