@@ -67,7 +67,9 @@ def find_outlines(lesion: Pixels, region: Region) -> list[Outline]:
     for _, contour in sorted(large, key=lambda pair: pair[0], reverse=True):
         smooth = _smooth(contour[:, 0].astype(np.float32))
         simple = np.asarray(cv2.approxPolyDP(smooth, _SIMPLER_BY, True), np.float32)[:, 0]
-        outlines.append(_outline(smooth * to_region + origin, simple * to_region + origin, _mean_inside(fine, contour)))
+        outlines.append(
+            _outline(smooth * to_region + origin, simple * to_region + origin, _mean_inside(fine, contour))
+        )
     return outlines
 
 
@@ -93,8 +95,8 @@ def as_points(contour: Floats) -> Points:
 def diameters(points: Floats) -> tuple[float, float]:
     """Return the longest diameter of a polygon, and its extent perpendicular to that, in the points' unit."""
     hull = cv2.convexHull(points)[:, 0].astype(np.float64)
-    between = hull[:, None] - hull[None]
-    squared = (between**2).sum(axis=-1)
+    x, y = hull[:, 0], hull[:, 1]
+    squared = np.subtract.outer(x, x) ** 2 + np.subtract.outer(y, y) ** 2
     first, second = np.unravel_index(int(np.argmax(squared)), squared.shape)
     longest = math.sqrt(float(squared[first, second]))
     if longest == 0:

@@ -10,11 +10,13 @@ from streamer.frame import Pixels
 
 Floats = NDArray[np.float32]
 
-_LONGEST_SIDE = 128
-"""Flow is measured at most at this size: tissue moves smoothly, and cost falls with the square."""
-_CELL = 4
+_LONGEST_SIDE = 64
+"""Flow is measured at this size: tissue moves smoothly, speckle averages out, cost falls with the square."""
+_FINEST = 1
+"""The finest level of DIS's pyramid that is searched: half the size."""
+_CELL = 2
 """Pixels of the flow that share one motion, before it is smoothed further."""
-_AGREE_PX, _DISAGREE_PX = 1.0, 3.0
+_AGREE_PX, _DISAGREE_PX = 0.5, 1.5
 """How far from its start the way forth and back may end: to be believed, and not to be."""
 _SAME, _OTHER = 12.0, 40.0
 """How far blurred gray levels may differ after the motion: to be believed, and not to be."""
@@ -35,13 +37,13 @@ class Motion:
         # DIS matches patches of 8 on a pyramid: below 32 pixels a side it has nothing to go by.
         rows, columns = max(32, round(height / shrink)), max(32, round(width / shrink))
         self._size = (columns, rows)
-        self._coarse = (max(1, columns // _CELL), max(1, rows // _CELL))
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        self._now, self._before = np.zeros((2, rows, columns), np.uint8)
-        self._back, self._forth, self._returned = np.zeros((3, rows, columns, 2), np.float32)
+        self._flow.setFinestScale(_FINEST)
+        self._now, self._before, self._moved = np.zeros((3, rows, columns), np.uint8)
+        self._back, self._forth, self._where, self._work = np.zeros((4, rows, columns, 2), np.float32)
+        self._doubt, self._confidence = np.empty((2, rows, columns), np.float32)
         self._grid = _grid(rows, columns)
-        self._where = np.empty_like(self._grid)
-        self._error, self._residual = np.empty((2, rows, columns), np.float32)
+        self._cells = (max(1, columns // _CELL), max(1, rows // _CELL))
         self._scale = np.array([width / columns, height / rows], np.float32)
         self._full_grid = _grid(height, width)
         self.where = self._full_grid.copy()
@@ -52,6 +54,9 @@ class Motion:
     def begin(self, view: Pixels) -> None:
         """Take a picture that has none before it: nothing has moved."""
         self._reduce(view)
+        # The search for the next flow starts from these.
+        self._back.fill(0)
+        self._forth.fill(0)
         np.copyto(self.where, self._full_grid)
         self.doubt.fill(0)
 
@@ -60,14 +65,12 @@ class Motion:
         self._reduce(view)
         self._flow.calc(self._now, self._before, self._back)
         self._flow.calc(self._before, self._now, self._forth)
-        cv2.add(self._back, self._grid, dst=self._where)
-        self._doubt_small()
-        confidence = np.subtract(1, self._error, out=self._residual)
-        weighted = cv2.multiply(self._back, cv2.merge((confidence, confidence)), dst=self._returned)
-        flow = _mean_over(weighted, self._coarse)
-        share = _mean_over(confidence, self._coarse)
-        flow /= np.maximum(share, _LEAST_CONFIDENCE)[..., None]
-        flow *= self._scale
+        self._check()
+        confidence = np.subtract(1, self._doubt, out=self._confidence)
+        np.multiply(self._back, confidence[..., None], out=self._work)
+        flow = _mean_over(self._work, self._cells)
+        share = _mean_over(confidence, self._cells)
+        flow *= (self._scale / np.maximum(share, _LEAST_CONFIDENCE)[..., None]).astype(np.float32)
         height, width = self.doubt.shape
         cv2.resize(flow, (width, height), dst=self.where)
         cv2.add(self.where, self._full_grid, dst=self.where)
@@ -82,23 +85,28 @@ class Motion:
 
     def _reduce(self, view: Pixels) -> None:
         self._before, self._now = self._now, self._before
-        if view.shape[::-1] == self._size:
-            cv2.blur(view, (3, 3), dst=self._now)
-        else:
-            cv2.resize(view, self._size, dst=self._now, interpolation=cv2.INTER_AREA)
+        cv2.resize(view, self._size, dst=self._now, interpolation=cv2.INTER_AREA)
 
-    def _doubt_small(self) -> None:
-        """Fill `_error` with doubt, 0 to 1: by the way forth and back, and by what it leaves unexplained."""
-        cv2.remap(self._forth, self._where, None, cv2.INTER_LINEAR, dst=self._returned)  # type: ignore[call-overload]
-        cv2.add(self._returned, self._back, dst=self._returned)
-        cv2.absdiff(self._returned, 0.0, dst=self._returned)  # type: ignore[call-overload]
-        astray = cv2.transform(self._returned, _SUM, dst=self._error)
-        _ramp(astray, _AGREE_PX, _DISAGREE_PX)
-        before = cv2.remap(self._before, self._where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-        apart = cv2.absdiff(before, self._now)
-        np.copyto(self._residual, cv2.blur(apart, (7, 7)))
-        _ramp(self._residual, _SAME, _OTHER)
-        np.maximum(self._error, self._residual, out=self._error)
+    def _check(self) -> None:
+        """Fill `_doubt`, 0 to 1: by the way forth and back, and by what it leaves unexplained."""
+        np.add(self._back, self._grid, out=self._where)
+        cv2.remap(self._forth, self._where, None, cv2.INTER_LINEAR, dst=self._work)  # type: ignore[call-overload]
+        self._work += self._back
+        np.abs(self._work, out=self._work)
+        cv2.transform(self._work, _SUM, dst=self._doubt)
+        _ramp(self._doubt, _AGREE_PX, _DISAGREE_PX)
+        cv2.remap(
+            self._before,
+            self._where,
+            None,  # type: ignore[call-overload]
+            cv2.INTER_LINEAR,
+            dst=self._moved,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        cv2.absdiff(self._moved, self._now, dst=self._moved)
+        np.copyto(self._confidence, cv2.blur(self._moved, (5, 5)))
+        _ramp(self._confidence, _SAME, _OTHER)
+        np.maximum(self._doubt, self._confidence, out=self._doubt)
 
 
 _SUM = np.ones((1, 2), np.float32)
