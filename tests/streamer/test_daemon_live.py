@@ -175,7 +175,8 @@ def test_an_unmodified_imagezmq_sender_is_analysed(model: Path) -> None:
         "import imagezmq, numpy as np, itertools\n"
         f"sender = imagezmq.ImageSender(connect_to='{address}')\n"
         "for n in itertools.count():\n"
-        "    sender.send_image('scanner', np.random.default_rng(n).integers(0, 255, (120, 160), dtype=np.uint8))\n"
+        "    picture = np.random.default_rng(n).integers(0, 255, (120, 160), dtype=np.uint8)\n"
+        "    sender.send_image('scanner', picture)\n"
     )
     with (
         running(model, f"zmq+{address}?mode=rep&bind=1") as daemon,
