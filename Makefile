@@ -8,7 +8,7 @@ demo: $(VENV)/run-ready
 	$(VENV)/bin/sonostream demo
 
 test: $(VENV)/dev-ready check
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -n 2 --dist loadfile
 
 check: $(VENV)/dev-ready
 	$(VENV)/bin/ruff check .
