@@ -11,11 +11,13 @@ Research use only: what arrives is not a diagnosis.
 
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Self
 
 import zmq
 
 from streamer.analysis import Event
+from streamer.keys import ClientKeys, use_client_keys
 from streamer.wire import Channel, Received, decode
 
 HEARTBEAT_S = 0.25
@@ -34,6 +36,7 @@ class Subscriber:
         sources: Sequence[str] = (),
         channels: Sequence[Channel] = ("analysis",),
         newest_only: bool = False,
+        keys: Path | None = None,
     ) -> None:
         """Connect; no daemon needs to be there yet.
 
@@ -42,14 +45,18 @@ class Subscriber:
         :param channels: `analysis`, `preview` (with pictures); events are always received.
         :param newest_only: skip what has piled up since the last call and return only the newest message of
             each source and channel; for displays.
-        :raises ValueError: if the address is not one that ZeroMQ can connect to.
+        :param keys: the client's key file, for a daemon that asks for keys.
+        :raises ValueError: if the address is not one that ZeroMQ can connect to, or the file holds no keys.
         """
+        client_keys = None if keys is None else ClientKeys.load(keys)
         self.address = address
         self._newest_only = newest_only
         self._waiting: dict[bytes, list[bytes]] = {}
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        if client_keys is not None:
+            use_client_keys(self._socket, client_keys)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
         self._sources = frozenset(sources)
         for channel in (*channels, "event"):
@@ -121,14 +128,17 @@ class Subscriber:
         self.close()
 
 
-def subscribe(address: str, *, sources: Sequence[str] = (), pictures: bool = False) -> Iterator[Received]:
+def subscribe(
+    address: str, *, sources: Sequence[str] = (), pictures: bool = False, keys: Path | None = None
+) -> Iterator[Received]:
     """Yield every analysis a daemon publishes, from now on and for ever.
 
     :param address: of the daemon's results, such as `tcp://127.0.0.1:7070`.
     :param sources: names of the sources to follow; all of them if empty.
     :param pictures: yield the preview channel, whose results carry a JPEG of the frame.
+    :param keys: the client's key file, for a daemon that asks for keys.
     """
     with Subscriber(
-        address, sources=sources, channels=("preview",) if pictures else ("analysis",)
+        address, sources=sources, channels=("preview",) if pictures else ("analysis",), keys=keys
     ) as subscriber:
         yield from subscriber

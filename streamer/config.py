@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 
@@ -73,16 +74,19 @@ def _check_name(value: str) -> str:
     return value
 
 
-def _check_endpoint(value: str) -> str:
+def _check_endpoint(value: str, info: ValidationInfo) -> str:
+    has_keys = info.data.get("keys") is not None
+    if value.startswith("ipc://@") and not has_keys:
+        raise ValueError("an ipc address without a file is open to every user: use ipc:///path")
     if value.startswith("ipc://") and len(value) > len("ipc://"):
         return value
     match = re.fullmatch(r"tcp://(\[[0-9a-fA-F:]+\]|[^\s:/]+):(\d{1,5}|\*)", value)
     if match is None:
         raise ValueError("expected tcp://address:port or ipc://path")
-    if not is_loopback(match[1]):
+    if not is_loopback(match[1]) and not has_keys:
         raise ValueError(
-            f"{match[1]} is beyond this machine, and results are not encrypted: "
-            "bind to 127.0.0.1 and reach it through a tunnel (ssh -L)"
+            f"{match[1]} is beyond this machine, and results are not encrypted: set publish.keys to a folder "
+            "made by `sonostream keys new`, or bind to 127.0.0.1 and reach it through a tunnel (ssh -L)"
         )
     return value
 
@@ -124,6 +128,8 @@ class SourceConfig(_Section):
     """Files: start over at the end."""
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     """A device or stream that delivers nothing for so long is lost and opened again."""
+    keys: Path | None = None
+    """zmq+tcp://: the server's folder of keys where it binds, a client's file where it connects."""
     required: bool = True
     """Whether the daemon refuses to start without it; if not, it keeps trying to open it."""
 
@@ -196,6 +202,8 @@ class SmoothingConfig(_Section):
 class PublishConfig(_Section):
     """Where results go."""
 
+    keys: Path | None = None
+    """Folder made by `sonostream keys new`: only clients it allows get results. Needed beyond loopback."""
     bind: Annotated[str, AfterValidator(_check_endpoint)] = "tcp://127.0.0.1:7070"
     """ZeroMQ address of the results."""
     preview: bool = True

@@ -93,7 +93,9 @@ class Daemon:
         except StatusError as error:
             raise StartError(str(error)) from None
         try:
-            publisher = self._publisher = Publisher(config.publish.bind, on_sent=self._metrics.observe)
+            publisher = self._publisher = Publisher(
+                config.publish.bind, on_sent=self._metrics.observe, keys=config.publish.keys
+            )
         except PublisherError as error:
             status.stop()
             raise StartError(str(error)) from None
@@ -170,7 +172,7 @@ class Daemon:
                 quality=config.publish.preview_quality,
             )
         outlets = (publisher,) if preview is None else (publisher, preview)
-        self._metrics.watch(self._feeds, outlets, model)
+        self._metrics.watch(self._feeds, outlets, lambda: self._model, publisher)
         return session, Analyzer(session, lanes, outlets, self._metrics, bell=self._bell), preview
 
     def _serve(self, analyzer: Analyzer) -> None:

@@ -74,6 +74,7 @@ class Feed:
         self._tell = tell
         self._open = open_it
         self._source: Source | None = None
+        self._refused_before = 0
         self._watch = FeedWatch(
             frozen_after_s=limits.frozen_after_s,
             no_signal_after_s=limits.no_signal_after_s,
@@ -94,6 +95,11 @@ class Feed:
         if silent_matters and self._watch.overdue(time.monotonic_ns()):
             return FeedState.STALE
         return seen
+
+    @property
+    def refused(self) -> int:
+        """Connections that the source refused, since the start."""
+        return self._refused_before + (0 if self._source is None else self._source.refused)
 
     def start(self) -> None:
         """Begin to open and read the source."""
@@ -151,10 +157,16 @@ class Feed:
     def _options(self) -> SourceOptions:
         config = self.config
         return SourceOptions(
-            fps=config.fps, size=config.size, pace=config.pace, loop=config.loop, timeout_s=config.timeout_s
+            fps=config.fps,
+            size=config.size,
+            pace=config.pace,
+            loop=config.loop,
+            timeout_s=config.timeout_s,
+            keys=config.keys,
         )
 
     def _begin(self, source: Source) -> None:
+        self._refused_before = self.refused
         self._source = source
         self._watch.reset()
         self._region = None

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from typing import Protocol
 
@@ -27,6 +27,14 @@ class DropCounter(Protocol):
 
     name: str
     dropped: int
+
+
+class Guarded(Protocol):
+    """A socket that refuses strangers, as far as metrics are concerned."""
+
+    @property
+    def refused(self) -> int:
+        """Connections refused since the start."""
 
 
 class Metrics:
@@ -76,9 +84,19 @@ class Metrics:
         self._end_to_end[analysis.source].observe(analysis.age)
         self._newest_capture[analysis.source] = analysis.captured_monotonic
 
-    def watch(self, feeds: Iterable[Feed], sinks: Iterable[DropCounter], model: Model | None) -> None:
-        """Report these at every scrape."""
-        self.registry.register(_Accounts(tuple(feeds), tuple(sinks), model, self._newest_capture))
+    def watch(
+        self,
+        feeds: Iterable[Feed],
+        sinks: Iterable[DropCounter],
+        model: Callable[[], Model | None],
+        results: Guarded,
+    ) -> None:
+        """Report these at every scrape.
+
+        :param model: tells which model answers now.
+        :param results: the socket of the results.
+        """
+        self.registry.register(_Accounts(tuple(feeds), tuple(sinks), model, results, self._newest_capture))
 
 
 class _Accounts(Collector):
@@ -86,10 +104,12 @@ class _Accounts(Collector):
         self,
         feeds: tuple[Feed, ...],
         sinks: tuple[DropCounter, ...],
-        model: Model | None,
+        model: Callable[[], Model | None],
+        results: Guarded,
         newest_capture: dict[str, int],
     ) -> None:
         self._feeds, self._sinks, self._model, self._newest = feeds, sinks, model, newest_capture
+        self._results = results
 
     def collect(self) -> Iterator[Metric]:
         captured = CounterMetricFamily(
@@ -113,7 +133,14 @@ class _Accounts(Collector):
         reconnects = CounterMetricFamily(
             "sonostream_source_reconnects", "Times a lost source was opened again", labels=["source"]
         )
+        refused = CounterMetricFamily(
+            "sonostream_connections_refused",
+            "Connections without an allowed key, to the socket of results or of a source's frames",
+            labels=["socket", "source"],
+        )
+        refused.add_metric(["results", ""], self._results.refused)
         for feed in self._feeds:
+            refused.add_metric(["frames", feed.name], feed.refused)
             accounts, now_in = feed.ledger.accounts, feed.state
             captured.add_metric([feed.name], accounts.captured)
             analyzed.add_metric([feed.name], accounts.analyzed)
@@ -132,17 +159,18 @@ class _Accounts(Collector):
             sinks.add_metric([sink.name], sink.dropped)
         build = InfoMetricFamily("sonostream_build", "The running program")
         build.add_metric([], {"version": version("sonostream"), "python": platform.python_version()})
-        yield from (captured, analyzed, dropped, flying, age, state, reconnects, sinks, build)
-        if self._model is not None:
+        yield from (captured, analyzed, dropped, flying, age, state, reconnects, refused, sinks, build)
+        answers = self._model()
+        if answers is not None:
             model = InfoMetricFamily("sonostream_model", "The model that answers")
             model.add_metric(
                 [],
                 {
-                    "name": self._model.name,
-                    "version": self._model.version,
-                    "runtime": self._model.runtime,
-                    "precision": self._model.precision,
-                    "sha256": self._model.sha256,
+                    "name": answers.name,
+                    "version": answers.version,
+                    "runtime": answers.runtime,
+                    "precision": answers.precision,
+                    "sha256": answers.sha256,
                 },
             )
             yield model

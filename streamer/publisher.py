@@ -5,6 +5,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -14,6 +15,8 @@ from streamer.analysis import Analysis, Event
 from streamer.client import HEARTBEAT_S
 from streamer.feed import EventKind, Feed
 from streamer.frame import FeedState
+from streamer.keys import KeysError, ServerKeys
+from streamer.keys.gate import Gate, bind
 from streamer.mailbox import Mailbox
 from streamer.sinks import Result
 from streamer.wire import encode_analysis, encode_event, topic
@@ -49,12 +52,19 @@ class Publisher:
 
     name = "zeromq"
 
-    def __init__(self, address: str, *, on_sent: Callable[[Analysis], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        on_sent: Callable[[Analysis], None] = lambda _: None,
+        keys: Path | None = None,
+    ) -> None:
         """Bind the socket.
 
         :param address: `tcp://address:port` or `ipc://path`; port 0 takes a free one.
         :param on_sent: called on the publisher's thread after each analysis has been handed to ZeroMQ.
-        :raises PublisherError: if the address cannot be bound.
+        :param keys: folder with the server's keys; only the clients it allows are let in.
+        :raises PublisherError: if the address cannot be bound, or the keys won't do.
         """
         self.identity = secrets.token_hex(4)
         """Changes with every start, so that a reader can tell a restart from a loss."""
@@ -67,19 +77,30 @@ class Publisher:
         self._subscriptions: frozenset[bytes] = frozenset()
         self._stopping = False
         # XPUB is PUB that tells who listens: pictures are only made when somebody wants them.
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.XPUB)
+        try:
+            server_keys = None if keys is None else ServerKeys(keys)
+        except KeysError as error:
+            raise PublisherError(f"publish.keys: {error}") from None
+        self._own_context = None if keys is None else zmq.Context()
+        self._socket: zmq.Socket[bytes] = (self._own_context or zmq.Context.instance()).socket(zmq.XPUB)
+        self._gate = None if server_keys is None else Gate(self._socket, server_keys, name="results")
         self._socket.setsockopt(zmq.SNDHWM, _HIGH_WATER_MARK)
         self._socket.setsockopt(zmq.LINGER, 200)
         try:
-            self._socket.bind(address)
+            bind(self._socket, address)
         except zmq.ZMQError as error:
-            self._socket.close()
+            self._close()
             reason = zmq.strerror(error.errno or 0).lower()
             if error.errno == zmq.EADDRINUSE:
                 reason += "; another daemon may be running there, choose another publish.bind"
             raise PublisherError(f"cannot publish on {address}: {reason}") from None
         self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+
+    @property
+    def refused(self) -> int:
+        """Connections that failed for want of an allowed key."""
+        return 0 if self._gate is None else self._gate.refused
 
     def start(self, feeds: Iterable[Feed]) -> None:
         """Begin to send; `feeds` are those whose state is told."""
@@ -169,4 +190,11 @@ class Publisher:
         self.dropped += len(self._outbox.close())
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        self._close()
+
+    def _close(self) -> None:
+        if self._gate is not None:
+            self._gate.close()
         self._socket.close()
+        if self._own_context is not None:
+            self._own_context.term()

@@ -7,6 +7,7 @@ goes with `sonostream run "zmq+tcp://127.0.0.1:5555"`.
 """
 
 import time
+from pathlib import Path
 from typing import Literal, Self
 
 import cv2
@@ -15,6 +16,9 @@ import numpy as np
 import zmq
 
 from streamer.frame import Pixels
+from streamer.keys import ClientKeys, ServerKeys, use_client_keys
+from streamer.keys.gate import Gate
+from streamer.keys.gate import bind as bind_socket
 from streamer.sources.zeromq import FrameHeader
 
 # More would only make the receiver's picture older.
@@ -33,6 +37,7 @@ class FramePusher:
         bind: bool | None = None,
         encoding: Literal["raw", "jpeg", "png"] = "raw",
         spacing_mm: tuple[float, float] | None = None,
+        keys: Path | None = None,
     ) -> None:
         """Connect, or bind.
 
@@ -42,23 +47,33 @@ class FramePusher:
         :param bind: None for the rule of the mode.
         :param encoding: `raw` is fastest on one machine; `jpeg` (quality 95) and `png` save network.
         :param spacing_mm: size of a pixel as (row, column).
+        :param keys: the client's key file, or, to bind, the server's folder.
+        :raises KeysError: if the keys won't do.
         :raises zmq.ZMQError: if the address is wrong or in use.
         """
         self._source = source.encode()
         self._encoding: Literal["raw", "jpeg", "png"] = encoding
         self._spacing_mm = spacing_mm
         self._next_id = 0
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(
+        binds = mode == "pub" if bind is None else bind
+        server_keys = ServerKeys(keys) if keys is not None and binds else None
+        client_keys = ClientKeys.load(keys) if keys is not None and not binds else None
+        self._own_context = None if server_keys is None else zmq.Context()
+        self._socket: zmq.Socket[bytes] = (self._own_context or zmq.Context.instance()).socket(
             zmq.PUSH if mode == "push" else zmq.PUB
         )
+        self._gate = None if server_keys is None else Gate(self._socket, server_keys, name="frames")
+        if client_keys is not None:
+            use_client_keys(self._socket, client_keys)
         self._socket.setsockopt(zmq.LINGER, 500)
         self._socket.setsockopt(zmq.SNDHWM, _WAITING_MESSAGES)
         try:
-            (self._socket.bind if (mode == "pub" if bind is None else bind) else self._socket.connect)(
-                endpoint
-            )
+            if binds:
+                bind_socket(self._socket, endpoint)
+            else:
+                self._socket.connect(endpoint)
         except zmq.ZMQError:
-            self._socket.close()
+            self.close()
             raise
 
     def push(self, pixels: Pixels, *, captured_at: int | None = None) -> bool:
@@ -87,7 +102,11 @@ class FramePusher:
 
     def close(self) -> None:
         """Send what is waiting, for half a second at most, and close."""
+        if self._gate is not None:
+            self._gate.close()
         self._socket.close()
+        if self._own_context is not None:
+            self._own_context.term()
 
     def __enter__(self) -> Self:
         """Use as a context manager."""

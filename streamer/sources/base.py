@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
 from streamer.frame import Clock, Pixels
@@ -46,6 +47,8 @@ class SourceOptions:
     """Files only: start over at the end."""
     timeout_s: float = 5.0
     """A network source or device that delivers nothing for so long is lost."""
+    keys: Path | None = None
+    """ZeroMQ only: the server's folder where the source binds, a client's file where it connects."""
     device_options: dict[str, str] = field(default_factory=dict)
     """Passed to libavformat as they are."""
 
@@ -76,6 +79,11 @@ class Source(ABC):
 
     policy: Policy = "newest"
     """How its frames are queued unless the user says otherwise: live feeds drop, files wait."""
+
+    @property
+    def refused(self) -> int:
+        """Connections that failed for want of an allowed key, where senders connect to the source."""
+        return 0
 
     @abstractmethod
     def read(self) -> Captured | None:

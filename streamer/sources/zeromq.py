@@ -2,6 +2,7 @@
 
 import math
 import time
+from pathlib import Path
 from threading import Event, Lock
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -12,6 +13,9 @@ import numpy as np
 import zmq
 
 from streamer.frame import Clock, Pixels
+from streamer.keys import ClientKeys, KeysError, ServerKeys, use_client_keys
+from streamer.keys.gate import Gate
+from streamer.keys.gate import bind as bind_socket
 from streamer.loopback import is_loopback
 from streamer.sources.base import Captured, Source, SourceInvalidFrame, SourceOptions, SourceUnavailable
 from streamer.sources.libav_pixels import MAX_PIXELS, MAX_SIDE, fits, too_large
@@ -56,7 +60,7 @@ _decode_header = msgspec.json.Decoder(FrameHeader).decode
 _decode_imagezmq_header = msgspec.json.Decoder(_ImagezmqHeader).decode
 
 
-def open_zeromq(uri: str, options: SourceOptions) -> Source:  # noqa: ARG001
+def open_zeromq(uri: str, options: SourceOptions) -> Source:
     """Open an endpoint for frames: `zmq+tcp://127.0.0.1:5555?mode=pull`.
 
     `mode` is `pull` (default) or `rep`, which bind, or `sub`, which connects; `bind=0` and `bind=1` say
@@ -76,12 +80,22 @@ def open_zeromq(uri: str, options: SourceOptions) -> Source:  # noqa: ARG001
         )
     transport = parts.scheme.removeprefix("zmq+")
     endpoint = f"{transport}://{parts.netloc}{parts.path}"
-    if transport == "tcp" and bind == "1" and not is_loopback(parts.hostname or ""):
+    if transport == "tcp" and not is_loopback(parts.hostname or "") and options.keys is None:
+        if bind == "1":
+            raise SourceUnavailable(
+                f"{endpoint} would take frames from anyone on the network: give --source.keys FOLDER "
+                f"(`sonostream keys new` makes one), or bind to tcp://127.0.0.1:{_port(uri)} and forward the "
+                "port over ssh"
+            )
         raise SourceUnavailable(
-            f"{endpoint} would take frames from anyone on the network: bind to tcp://127.0.0.1:{_port(uri)} "
-            "and forward the port over ssh, or connect to the sender with mode=sub"
+            f"{endpoint} is beyond this machine, and anyone could pose as the sender: give --source.keys FILE"
+            " with a client's keys, or connect through a tunnel (ssh -L)"
         )
-    return ZeromqSource(endpoint, mode, bind=bind == "1", topic=settings.get("topic") or None)
+    if endpoint.startswith("ipc://@") and options.keys is None:
+        raise SourceUnavailable(f"{endpoint} is open to every user of this machine: use ipc:///PATH")
+    return ZeromqSource(
+        endpoint, mode, bind=bind == "1", topic=settings.get("topic") or None, keys=options.keys
+    )
 
 
 class ZeromqSource(Source):
@@ -89,11 +103,19 @@ class ZeromqSource(Source):
 
     policy = "newest"
 
-    def __init__(self, endpoint: str, mode: str, *, bind: bool, topic: str | None = None) -> None:
+    def __init__(
+        self, endpoint: str, mode: str, *, bind: bool, topic: str | None = None, keys: Path | None = None
+    ) -> None:
         """Bind or connect.
 
+        :param keys: the server's folder to bind with, or a client's file to connect with.
         :raises SourceUnavailable: if that is not possible.
         """
+        try:
+            server_keys = ServerKeys(keys) if keys is not None and bind else None
+            client_keys = ClientKeys.load(keys) if keys is not None and not bind else None
+        except KeysError as error:
+            raise SourceUnavailable(f"cannot open {endpoint}: {error}") from None
         self._endpoint = endpoint
         self._topic = None if topic is None else topic.encode()
         self._closed = Event()
@@ -106,8 +128,14 @@ class ZeromqSource(Source):
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_PIXELS * 3)
         if mode == "sub":
             self._socket.setsockopt(zmq.SUBSCRIBE, self._topic or b"")
+        self._gate = None if server_keys is None else Gate(self._socket, server_keys, name=endpoint)
+        if client_keys is not None:
+            use_client_keys(self._socket, client_keys)
         try:
-            (self._socket.bind if bind else self._socket.connect)(endpoint)
+            if bind:
+                bind_socket(self._socket, endpoint)
+            else:
+                self._socket.connect(endpoint)
         except zmq.ZMQError as error:
             self.close()
             if error.errno == zmq.EADDRINUSE:
@@ -138,8 +166,15 @@ class ZeromqSource(Source):
         """Close the socket, as soon as a waiting `read` lets go of it."""
         self._closed.set()
         with self._in_use:
+            if self._gate is not None and not self._socket.closed:
+                self._gate.close()
             self._socket.close()
         self._context.term()
+
+    @property
+    def refused(self) -> int:
+        """Connections that failed for want of an allowed key."""
+        return 0 if self._gate is None else self._gate.refused
 
     def _capture(self, parts: list[zmq.Frame], received: int) -> Captured:
         if len(parts) == 2:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import webbrowser
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,6 +35,14 @@ def view_command(
     source: Annotated[
         list[str] | None, typer.Option(help="Show this source only; may be repeated.", show_default=False)
     ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="This client's key file, for a daemon that asks for keys (sonostream keys).",
+            show_default=False,
+        ),
+    ] = None,
     stale_after_ms: Annotated[
         float, typer.Option(min=50, max=10000, help="Age from which the overlay is greyed out.")
     ] = 250.0,
@@ -61,6 +70,7 @@ def view_command(
             token=token,
             sources=source or (),
             stale_after_s=stale_after_ms / 1e3,
+            keys=keys,
             ready=ready,
         )
     except ViewerError as error:

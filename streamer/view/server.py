@@ -65,6 +65,7 @@ class Viewer:
         token: str | None = None,
         sources: Sequence[str] = (),
         stale_after_s: float = STALE_AFTER_S,
+        keys: Path | None = None,
     ) -> None:
         """Connect to the daemon and take the port.
 
@@ -74,6 +75,7 @@ class Viewer:
         :param token: what a page must know; required beyond loopback.
         :param sources: names of the sources to show; all of them if empty.
         :param stale_after_s: age from which the overlay is greyed out.
+        :param keys: the client's key file, for a daemon that asks for keys.
         :raises ViewerError: if the address, the host, the token or the port won't do.
         """
         if token is not None and len(token) < MIN_TOKEN_CHARACTERS:
@@ -83,7 +85,9 @@ class Viewer:
             )
         self._socket = _listen(host, port, with_token=token is not None)
         try:
-            subscriber = Subscriber(address, sources=sources, channels=("preview",), newest_only=True)
+            subscriber = Subscriber(
+                address, sources=sources, channels=("preview",), newest_only=True, keys=keys
+            )
         except ValueError as error:
             self._socket.close()
             raise ViewerError(str(error)) from None
@@ -179,6 +183,7 @@ def serve(
     token: str | None = None,
     sources: Sequence[str] = (),
     stale_after_s: float = STALE_AFTER_S,
+    keys: Path | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until interrupted; the parameters are those of `Viewer`.
@@ -188,7 +193,13 @@ def serve(
     :raises KeyboardInterrupt: on Ctrl-C, after everything is closed.
     """
     with Viewer(
-        address, host=host, port=port, token=token, sources=sources, stale_after_s=stale_after_s
+        address,
+        host=host,
+        port=port,
+        token=token,
+        sources=sources,
+        stale_after_s=stale_after_s,
+        keys=keys,
     ) as viewer:
         if ready is not None:
             ready(viewer.url)
