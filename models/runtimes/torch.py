@@ -107,21 +107,22 @@ class TorchSession(Session):
         self._wanted = {name: torch.from_numpy(buffer) for name, buffer in self._outputs.items()}
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._record = cuda_graph and on_gpu
-        self._stream = torch.cuda.Stream() if on_gpu else None  # type: ignore[no-untyped-call]
+        #: What its calls are queued on, on a GPU; for timing by events.
+        self.stream = torch.cuda.Stream() if on_gpu else None  # type: ignore[no-untyped-call]
         self._static = torch.zeros_like(self._given, device=self._device) if on_gpu else self._given
 
     def _run(self, n: int) -> None:
         try:
             with torch.inference_mode():
-                if self._stream is None:
+                if self.stream is None:
                     self._call(n)
                     return
-                with torch.cuda.stream(self._stream):
+                with torch.cuda.stream(self.stream):
                     if self._record:
                         self._replay(n)
                     else:
                         self._call(n)
-                self._stream.synchronize()
+                self.stream.synchronize()
         except RuntimeError as error:
             raise EngineFailed(f"PyTorch failed: {engine_words(error)}") from error
 
@@ -137,14 +138,14 @@ class TorchSession(Session):
     def _replay(self, n: int) -> None:
         graph = self._graphs.get(n)
         if graph is None:
-            assert self._stream is not None
+            assert self.stream is not None
             for _ in range(_WARM_UP):
                 self._call(n)
-            self._stream.synchronize()
+            self.stream.synchronize()
             graph = torch.cuda.CUDAGraph()
             # One pool of memory for all: only one of them runs at a time.
             pool = next(iter(self._graphs.values())).pool() if self._graphs else None
-            with torch.cuda.graph(graph, pool=pool, stream=self._stream):
+            with torch.cuda.graph(graph, pool=pool, stream=self.stream):
                 self._call(n)
             self._graphs[n] = graph
         graph.replay()
