@@ -214,6 +214,15 @@ class PublishConfig(_Section):
     """JPEG quality."""
 
 
+class RecordConfig(_Section):
+    """A recording of everything that is analysed (MCAP; needs `pip install 'sonostream[formats]'`)."""
+
+    path: str | None = None
+    """File to create, never overwritten; `{time}` in it becomes the start's time. None records nothing."""
+    pictures: bool = True
+    """Keep the region's pixels, lossless; without them a recording can't be run again."""
+
+
 class HttpConfig(_Section):
     """Metrics, health and status."""
 
@@ -238,6 +247,7 @@ class Config(_Section):
     model: ModelConfig = ModelConfig()
     smoothing: SmoothingConfig = SmoothingConfig()
     publish: PublishConfig = PublishConfig()
+    record: RecordConfig = RecordConfig()
     http: HttpConfig = HttpConfig()
     log: LogConfig = LogConfig()
 

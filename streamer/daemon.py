@@ -10,7 +10,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 
@@ -19,14 +19,20 @@ from models.runtimes import EngineError, Session, load
 from streamer.analysis import INTENDED_USE, Model
 from streamer.analyzer import Analyzer, EngineGaveUp
 from streamer.config import Config
+from streamer.config_text import as_toml
 from streamer.feed import EventKind, Feed
 from streamer.frame import FeedState
 from streamer.lane import Lane
 from streamer.metrics import Metrics
 from streamer.preview import Preview
 from streamer.publisher import Publisher, PublisherError
+from streamer.sinks import Sink
 from streamer.smoothing import SmoothingSettings
+from streamer.sources import SourceUnavailable
 from streamer.status import StatusError, StatusServer
+
+if TYPE_CHECKING:
+    from streamer.recorder import Recorder
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +65,7 @@ class Daemon:
             self._metrics.add_source(feed.name)
         self._serving: threading.Thread | None = None
         self._publisher: Publisher | None = None
+        self._recorder: Recorder | None = None
 
     def run(self) -> int:
         """Serve until told to stop, all files have ended, or the engine gives up.
@@ -99,7 +106,16 @@ class Daemon:
         except PublisherError as error:
             status.stop()
             raise StartError(str(error)) from None
-        sinks = []
+        try:
+            recorder = self._recorder = self._open_recorder(publisher.identity)
+        except StartError:
+            publisher.stop()
+            status.stop()
+            raise
+        sinks: list[Sink] = []
+        if recorder is not None:
+            sinks.append(recorder)
+            recorder.start()
         try:
             for feed in self._feeds:
                 feed.start()
@@ -171,9 +187,31 @@ class Daemon:
                 max_side=config.publish.preview_max_side,
                 quality=config.publish.preview_quality,
             )
-        outlets = (publisher,) if preview is None else (publisher, preview)
+        outlets = [sink for sink in (publisher, preview, self._recorder) if sink is not None]
         self._metrics.watch(self._feeds, outlets, lambda: self._model, publisher)
         return session, Analyzer(session, lanes, outlets, self._metrics, bell=self._bell), preview
+
+    def _open_recorder(self, publisher: str) -> "Recorder | None":
+        config = self._config
+        if config.record.path is None:
+            return None
+        try:
+            # Its packages are optional.
+            from streamer.recorder import Recorder
+            from streamer.recording import RecordingError
+        except SourceUnavailable as error:
+            raise StartError(str(error)) from None
+        try:
+            recorder = Recorder(
+                Path(config.record.path),
+                pictures=config.record.pictures,
+                config=as_toml(config),
+                publisher=publisher,
+            )
+        except RecordingError as error:
+            raise StartError(str(error)) from None
+        log.info("recording to %s", recorder.path)
+        return recorder
 
     def _serve(self, analyzer: Analyzer) -> None:
         """Let the analyzer work until something ends it."""
@@ -209,6 +247,8 @@ class Daemon:
     def _on_event(self, feed: Feed, kind: EventKind, detail: str) -> None:
         if self._publisher is not None:
             self._publisher.tell(feed, kind, detail)
+        if self._recorder is not None:
+            self._recorder.tell(feed, kind, detail)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         # A second Ctrl-C is impatience; a second SIGTERM is not: supervisors send it to child and group.

@@ -21,6 +21,8 @@ COMMANDS = {
     "demo": Command("streamer.cli.demo:demo", "Show a live synthetic feed analysed in a browser page."),
     "run": Command("streamer.cli.run:run", "Analyse live sources and publish what is seen in them."),
     "view": Command("streamer.view.command:view_command", "Show a daemon's results in a web page."),
+    "record": Command("streamer.cli.record:record", "Record a daemon's results and pictures in a file."),
+    "replay": Command("streamer.cli.replay:replay", "Run a recording again and report what changed."),
     "train": Command("train.command:train_command", "Train a network and export it."),
     "evaluate": Command("train.command:evaluate_command", "Measure how well a model does on a data set."),
     "export": Command(

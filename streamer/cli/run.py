@@ -1,13 +1,12 @@
 """`sonostream run`: the daemon in the foreground."""
 
-import json
 from typing import Annotated, NoReturn
 
 import typer
 
 from streamer.cli.flags import ConfigFile, with_config_flags
 from streamer.config import Config, ConfigError, load_config
-from streamer.sources.registry import without_credentials
+from streamer.config_text import as_toml
 
 
 @with_config_flags
@@ -58,28 +57,3 @@ def fail(message: str) -> NoReturn:
     for line in message.splitlines():
         typer.echo(f"sonostream: {line}", err=True)
     raise typer.Exit(2)
-
-
-def as_toml(config: Config) -> str:
-    """Write a configuration as TOML, passwords in URIs left out; unset keys are comments."""
-    lines = []
-    for source in config.source:
-        lines += ["[[source]]", *_keys(source.model_dump(mode="json")), ""]
-    for section, values in config.model_dump(mode="json", exclude={"source"}).items():
-        lines += [f"[{section}]", *_keys(values), ""]
-    return "\n".join(lines)
-
-
-def _keys(values: dict[str, object]) -> list[str]:
-    return [
-        f"# {key} is not set" if value is None else f"{key} = {_value(value)}"
-        for key, value in values.items()
-    ]
-
-
-def _value(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return json.dumps(without_credentials(value), ensure_ascii=False)
-    return json.dumps(value)

@@ -33,6 +33,7 @@ KINDS: dict[str, SourceKind] = {
     "file": SourceKind("clip.mp4", "streamer.sources.libav:open_file"),
     "images": SourceKind("folder/", "streamer.sources.images:open_images"),
     "dicom": SourceKind("study.dcm", "streamer.sources.dicom:open_dicom"),
+    "mcap": SourceKind("study.mcap", "streamer.sources.mcap:open_mcap"),
     "zmq+tcp": SourceKind("zmq+tcp://127.0.0.1:5555", "streamer.sources.zeromq:open_zeromq"),
     "zmq+ipc": SourceKind("zmq+ipc:///run/frames.ipc", "streamer.sources.zeromq:open_zeromq"),
 }
@@ -64,6 +65,8 @@ def parse_uri(uri: str) -> str:
 def _kind_of_file(path: Path) -> str:
     if path.suffix.lower() in (".dcm", ".dicom"):
         return "dicom"
+    if path.suffix.lower() == ".mcap":
+        return "mcap"
     if not path.is_file():  # a pipe gives its first bytes only once
         return "file"
     try:

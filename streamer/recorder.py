@@ -1,0 +1,135 @@
+"""Records what the daemon sees and says, on a thread of its own."""
+
+import logging
+import threading
+import time
+from collections import deque
+from importlib.metadata import version
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+
+from streamer.analysis import Event
+from streamer.feed import EventKind, Feed
+from streamer.frame import Frame
+from streamer.recording import Picture, RecordingWriter
+from streamer.region import inside
+from streamer.sinks import Result, Sink
+
+log = logging.getLogger(__name__)
+
+# A second of one 60 fps source: a disk that hesitates loses nothing, and memory stays bounded.
+_CAPACITY = 64
+_SYNC_EVERY_S = 0.5
+
+
+class Recorder(Sink):
+    """Writes every result to a recording; frames a slow or full disk costs are counted."""
+
+    def __init__(self, path: Path, *, pictures: bool, config: str, publisher: str) -> None:
+        """Create the recording.
+
+        :param pictures: keep the region's pixels, lossless; without them a recording can't be run again.
+        :param config: the resolved configuration as TOML.
+        :param publisher: identity of the daemon, for events.
+        :raises RecordingError: if the file exists or cannot be created.
+        """
+        super().__init__("recorder", capacity=_CAPACITY)
+        self.path = expand(path)
+        self._pictures = pictures
+        self._publisher = publisher
+        self._writer = RecordingWriter(self.path, config=config, version=version("sonostream"))
+        self._events: deque[Event] = deque(maxlen=1024)
+        self._event_seq = 0
+        self._stopping = threading.Event()
+        self._synced_at = time.monotonic()
+        self._unsynced = False
+
+    def tell(self, feed: Feed, kind: EventKind, detail: str) -> None:
+        """Record that something happened to a source; may be called from any thread."""
+        accounts = feed.ledger.accounts
+        self._events.append(
+            Event(
+                publisher=self._publisher,
+                source=feed.name,
+                seq=self._event_seq,
+                kind=kind,
+                state=feed.state,
+                at=time.time_ns(),
+                monotonic=time.monotonic_ns(),
+                detail=detail,
+                captured=accounts.captured,
+                analyzed=accounts.analyzed,
+                dropped=accounts.dropped,
+            )
+        )
+        self._event_seq += 1
+
+    def handle(self, result: Result) -> None:
+        """Encode and write one result.
+
+        :raises OSError: if the disk is full.
+        """
+        analysis, total = result.analysis, result.analysis.latency.total
+        # It is recorded as old as it was when it was there, not when its turn on the disk came.
+        analysis = msgspec.structs.replace(
+            analysis, published_monotonic=analysis.captured_monotonic + int(total * 1e9), age=total
+        )
+        picture = encode_lossless(result.frame, result) if self._pictures else None
+        mask = None
+        if analysis.mask is not None:
+            shape = (analysis.mask.height, analysis.mask.width)
+            mask = _png(np.frombuffer(result.mask, np.uint8).reshape(shape))
+        self._writer.add(analysis, mask, picture)
+
+    def _run(self) -> None:
+        while not (self._stopping.is_set() and not self._mailbox.statistics.waiting):
+            result = self._mailbox.take(0.1)
+            try:
+                while self._events:
+                    self._writer.add_event(self._events.popleft())
+                    self._unsynced = True
+                if result is not None:
+                    self.handle(result)
+                    self._unsynced = True
+                if self._unsynced and time.monotonic() - self._synced_at > _SYNC_EVERY_S:
+                    self._synced_at, self._unsynced = time.monotonic(), False
+                    self._writer.sync()
+            except Exception as error:
+                self.dropped += result is not None
+                self._complaints.say(
+                    type(error).__name__, "recording to %s fails: %s; analysis goes on", self.path, error
+                )
+        try:
+            self._writer.close()
+        except OSError as error:
+            log.warning("the end of %s could not be written (%s): it is still readable", self.path, error)
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Write what waits, then the index."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        else:
+            self._writer.close()
+        self.dropped += len(self._mailbox.close())
+
+
+def encode_lossless(frame: Frame, result: Result) -> Picture:
+    """Return the region of a frame as PNG, in the range the source gave it."""
+    pixels = inside(result.analysis.region, frame.pixels)
+    if pixels.ndim == 3:
+        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), np.uint8)
+    return Picture(_png(pixels), "png", frame.full_range)
+
+
+def expand(path: Path) -> Path:
+    """Replace `{time}` in a path by the time of day in UTC, so that every start has a file of its own."""
+    return Path(str(path).replace("{time}", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())))
+
+
+def _png(pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> bytes:
+    # Speckle hardly packs at all: the fastest level costs a few percent of size.
+    return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
