@@ -31,6 +31,7 @@ EventKind = Literal["state", "lost", "reconnected", "ended"]
 
 # A file's reader may be this far ahead of the analyzer: enough to decode while the engine runs, no more.
 _READ_AHEAD = 2
+_LOOK_AGAIN_NS = 1_000_000_000
 
 
 class Arrival(NamedTuple):
@@ -82,6 +83,7 @@ class Feed:
         )
         self._region: Region | None = None
         self._region_of: tuple[object, ...] = ()
+        self._located_at = 0
         self._seen = FeedState.NO_SIGNAL
         self._stopping = threading.Event()
         self._complaints = Complaints(log)
@@ -223,15 +225,22 @@ class Feed:
     def _region_for(self, captured: Captured) -> Region | None:
         """Return the region for frames of this size, or account for the frame and return None."""
         of = (captured.pixels.shape, captured.region)
-        if self._region is None or self._region_of != of:
+        if self._region is None or self._region_of != of or self._is_doubtful(captured.monotonic):
             known = captured.region if self.config.region == "full" else None
             try:
-                self._region = locate(known or self.config.region, captured.pixels)
+                region = locate(known or self.config.region, captured.pixels)
             except RegionError as error:
                 self._complaints.say("region", "%s: %s", self.name, error)
                 self._seen = FeedState.NO_SIGNAL
                 black = self.config.region == "auto"
                 self.ledger.drop(DropReason.NO_SIGNAL if black else DropReason.INVALID)
                 return None
-            self._region_of = of
+            if region != self._region:
+                self._watch.reset()
+            self._region, self._region_of, self._located_at = region, of, captured.monotonic
         return self._region
+
+    def _is_doubtful(self, now: int) -> bool:
+        """Whether to look for the picture again: what was found on a menu or a text shows no life."""
+        looked_long_ago = now - self._located_at >= _LOOK_AGAIN_NS
+        return self.config.region == "auto" and self._seen is not FeedState.LIVE and looked_long_ago

@@ -191,3 +191,20 @@ def test_what_does_not_move_is_marked(content: str, state: FeedState) -> None:
 
     assert states[0] is FeedState.LIVE
     assert states[-1] is state
+
+
+def test_a_region_that_was_found_on_a_menu_is_found_again_once_the_picture_is_there() -> None:
+    menu = np.zeros((240, 320), np.uint8)
+    menu[:110, :110] = picture(0, height=110, width=110)
+    source = ScriptedSource("every")
+    with running(source, region="auto") as (feed, _, _):
+        for number in range(70):
+            screen = menu.copy()
+            if number >= 5:
+                screen[:, 120:] = picture(number, height=240, width=200)
+            source.script.put(captured(screen, monotonic=(number + 1) * 33_000_000))
+        regions = [arrival.region for arrival in (feed.mailbox.take(5) for _ in range(70)) if arrival]
+
+    assert regions[0].width < 130
+    assert regions[-1].width > 180
+    assert feed.state is FeedState.LIVE

@@ -49,9 +49,13 @@ def feed() -> Iterator[DrawnFeed]:
         yield feed
 
 
+# Eight times the default: a busy machine must not make a live page truthfully stale in the middle of a test.
+STALE_AFTER_S = 2.0
+
+
 @pytest.fixture
 def viewer(feed: DrawnFeed) -> Iterator[Viewer]:
-    with Viewer(feed.address, port=0) as viewer:
+    with Viewer(feed.address, port=0, stale_after_s=STALE_AFTER_S) as viewer:
         yield viewer
 
 

@@ -16,6 +16,7 @@ from playwright.sync_api import Page
 import streamer.view
 from streamer.frame import FeedState
 from streamer.view import Viewer
+from tests.streamer.view.conftest import STALE_AFTER_S
 from tests.streamer.view.drawn_feed import (
     CODE_AT,
     CODE_BITS,
@@ -133,13 +134,13 @@ def test_an_overlay_past_its_limit_turns_grey_and_says_how_old_it_is(live: Page,
     live.wait_for_selector("body[data-connected=true][data-state=stale][data-overlay=grey]")
     assert re.search(r"STALE\s+this overlay is [\d.]+ m?s old", live.inner_text(".tile .banner"))
     assert look(live)["outlined"] is None
-    assert look(live)["age_ms"] > 250
+    assert look(live)["age_ms"] > 1e3 * STALE_AFTER_S
 
 
 def test_a_result_that_was_old_when_it_was_published_is_stale_at_once(live: Page, feed: DrawnFeed) -> None:
-    feed.age_s = 0.6
+    feed.age_s = STALE_AFTER_S + 0.4
     live.wait_for_selector("body[data-state=stale][data-overlay=grey]")
-    assert look(live)["age_ms"] >= 600
+    assert look(live)["age_ms"] >= 1e3 * feed.age_s
 
 
 def test_freezing_holds_picture_and_result_together_until_let_go(live: Page, feed: DrawnFeed) -> None:
