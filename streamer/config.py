@@ -91,6 +91,12 @@ def _check_endpoint(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def _check_loopback(value: str) -> str:
+    if not is_loopback(value):
+        raise ValueError(f"{value} is beyond this machine: use 127.0.0.1 and a tunnel (ssh -L)")
+    return value
+
+
 RegionValue = Annotated[
     Literal["full", "auto"] | tuple[int, int, int, int],
     BeforeValidator(_parse_region),
@@ -171,7 +177,7 @@ class SmoothingConfig(_Section):
     """Time constant of news in the lesion mask."""
     outline_time_s: Annotated[float, Field(gt=0, le=5)] = 0.4
     """Time constant of small changes along a lesion's outline."""
-    class_time_s: Annotated[float, Field(gt=0, le=30)] = 0.3
+    class_time_s: Annotated[float, Field(gt=0, le=30)] = 0.15
     """Time constant of the class evidence."""
     gap_s: Annotated[float, Field(gt=0, le=60)] = 0.5
     """A longer pause between two frames starts a new view."""
@@ -183,7 +189,7 @@ class SmoothingConfig(_Section):
     """Change of the mean gray level between two frames that a hand makes at the console."""
     contact_below: Annotated[float, Field(ge=0, le=0.8)] = 0.3
     """Part of the picture's width in contact under which the probe is lifted."""
-    label_margin: Annotated[float, Field(ge=0, le=1)] = 0.15
+    label_margin: Annotated[float, Field(ge=0, le=1)] = 0.3
     """The shown label changes only to a class more probable by this much."""
     uncertain_below: Annotated[float, Field(ge=0, le=1)] = 0.15
     """The evidence is uncertain where the shown class leads the next one by less than this..."""
@@ -223,6 +229,15 @@ class RecordConfig(_Section):
     """Keep the region's pixels, lossless; without them a recording can't be run again."""
 
 
+class OpenIGTLinkConfig(_Section):
+    """Results for 3D Slicer and other OpenIGTLink programs, which connect to us."""
+
+    port: Port | None = None
+    """Port to listen on, by custom 18944; 0 takes a free one. None sends nothing."""
+    host: Annotated[str, AfterValidator(_check_loopback)] = "127.0.0.1"
+    """Address to listen on; loopback only, as OpenIGTLink knows no keys."""
+
+
 class HttpConfig(_Section):
     """Metrics, health and status."""
 
@@ -248,6 +263,7 @@ class Config(_Section):
     smoothing: SmoothingConfig = SmoothingConfig()
     publish: PublishConfig = PublishConfig()
     record: RecordConfig = RecordConfig()
+    openigtlink: OpenIGTLinkConfig = OpenIGTLinkConfig()
     http: HttpConfig = HttpConfig()
     log: LogConfig = LogConfig()
 

@@ -10,7 +10,7 @@ from streamer.smoothing.settings import SmoothingSettings
 
 Floats = NDArray[np.float32]
 
-_FLOOR = np.float32(0.01)
+_FLOOR = np.float32(0.02)
 """Least probability taken from one frame, so that none outweighs all that came before."""
 
 

@@ -13,7 +13,7 @@ class SmoothingSettings:
     it, and one missed frame at 15 frames a second does not blink."""
     outline_time_s: float = 0.4
     """Time constant of small changes along the outline, which are mostly the network's."""
-    class_time_s: float = 0.3
+    class_time_s: float = 0.15
     """Time constant with which class evidence is forgotten."""
     gap_s: float = 0.5
     """A longer pause between two frames starts a new view."""
@@ -25,7 +25,7 @@ class SmoothingSettings:
     """Change of the mean gray level from one frame to the next that a hand makes at the console."""
     contact_below: float = 0.3
     """Part of the picture's width in contact under which the probe is lifted."""
-    label_margin: float = 0.15
+    label_margin: float = 0.3
     """The shown label changes only to a class more probable by this much."""
     uncertain_below: float = 0.15
     """The evidence conflicts where the shown class leads the next one by less than this..."""
