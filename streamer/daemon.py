@@ -24,6 +24,7 @@ from streamer.feed import EventKind, Feed
 from streamer.frame import FeedState
 from streamer.lane import Lane
 from streamer.metrics import Metrics
+from streamer.openigtlink import OpenIGTLinkError, OpenIGTLinkSink
 from streamer.preview import Preview
 from streamer.publisher import Publisher, PublisherError
 from streamer.sinks import Sink
@@ -66,6 +67,7 @@ class Daemon:
         self._serving: threading.Thread | None = None
         self._publisher: Publisher | None = None
         self._recorder: Recorder | None = None
+        self._openigtlink: OpenIGTLinkSink | None = None
 
     def run(self) -> int:
         """Serve until told to stop, all files have ended, or the engine gives up.
@@ -107,15 +109,13 @@ class Daemon:
             status.stop()
             raise StartError(str(error)) from None
         try:
-            recorder = self._recorder = self._open_recorder(publisher.identity)
+            sinks = self._open_sinks(publisher.identity)
         except StartError:
             publisher.stop()
             status.stop()
             raise
-        sinks: list[Sink] = []
-        if recorder is not None:
-            sinks.append(recorder)
-            recorder.start()
+        for sink in sinks:
+            sink.start()
         try:
             for feed in self._feeds:
                 feed.start()
@@ -187,9 +187,25 @@ class Daemon:
                 max_side=config.publish.preview_max_side,
                 quality=config.publish.preview_quality,
             )
-        outlets = [sink for sink in (publisher, preview, self._recorder) if sink is not None]
+        others = (preview, self._recorder, self._openigtlink)
+        outlets = [publisher, *(sink for sink in others if sink is not None)]
         self._metrics.watch(self._feeds, outlets, lambda: self._model, publisher)
         return session, Analyzer(session, lanes, outlets, self._metrics, bell=self._bell), preview
+
+    def _open_sinks(self, publisher: str) -> list[Sink]:
+        """Open what takes results besides the publisher and the preview."""
+        asked = self._config.openigtlink
+        recorder = self._recorder = self._open_recorder(publisher)
+        if asked.port is not None:
+            try:
+                link = OpenIGTLinkSink(asked.host, asked.port, sources=len(self._feeds))
+            except OpenIGTLinkError as error:
+                if recorder is not None:
+                    recorder.stop()
+                raise StartError(str(error)) from None
+            self._openigtlink = link
+            log.info("OpenIGTLink on %s:%d", asked.host, link.port)
+        return [sink for sink in (recorder, self._openigtlink) if sink is not None]
 
     def _open_recorder(self, publisher: str) -> "Recorder | None":
         config = self._config

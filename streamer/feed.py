@@ -213,6 +213,7 @@ class Feed:
             spacing_mm=self.config.pixel_spacing_mm or captured.spacing_mm,
             media_time_s=captured.media_time_s,
             full_range=captured.full_range,
+            placement=captured.placement,
         )
         self._seen = self._watch.observe(inside(region, captured.pixels), captured.monotonic)
         arrival = Arrival(frame, region, self._seen, now)

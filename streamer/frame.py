@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -26,6 +27,15 @@ class Clock(StrEnum):
     """When the frame was due by its presentation time."""
     RECEIVE = "receive"
     """When its last byte reached this process."""
+
+
+class Placement(NamedTuple):
+    """Where a picture lies in the room, as a tracked scanner tells it."""
+
+    axes: tuple[float, ...]
+    """12 numbers: the step of a column, of a row and of a slice, and the middle; each (x, y, z) in mm."""
+    coordinates: Literal["RAS", "LPS"]
+    """The axes point right, anterior and superior, or left, posterior and superior."""
 
 
 class FeedState(StrEnum):
@@ -64,6 +74,9 @@ class Frame:
     """Presentation time within the clip or stream, where there is one."""
     full_range: bool = True
     """False for limited-range luma (16 to 235), the rule in coded video."""
+
+    placement: Placement | None = None
+    """Where the whole frame lies in the room, where the source knows it."""
 
     @property
     def height(self) -> int:

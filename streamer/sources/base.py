@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
-from streamer.frame import Clock, Pixels
+from streamer.frame import Clock, Pixels, Placement
 
 Policy = Literal["newest", "every"]
 """What happens to frames that come faster than they are analysed: replaced, or waited for."""
@@ -68,6 +68,8 @@ class Captured(NamedTuple):
     """The sender's own frame number, where it sends one."""
     region: tuple[int, int, int, int] | None = None
     """(x, y, width, height) of the ultrasound picture, where the source knows it; a configured one wins."""
+    placement: Placement | None = None
+    """Where the picture lies in the room, where the source knows it."""
 
 
 class Source(ABC):

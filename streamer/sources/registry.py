@@ -34,6 +34,7 @@ KINDS: dict[str, SourceKind] = {
     "images": SourceKind("folder/", "streamer.sources.images:open_images"),
     "dicom": SourceKind("study.dcm", "streamer.sources.dicom:open_dicom"),
     "mcap": SourceKind("study.mcap", "streamer.sources.mcap:open_mcap"),
+    "igtl": SourceKind("igtl://host:18944", "streamer.sources.openigtlink:open_openigtlink"),
     "zmq+tcp": SourceKind("zmq+tcp://127.0.0.1:5555", "streamer.sources.zeromq:open_zeromq"),
     "zmq+ipc": SourceKind("zmq+ipc:///run/frames.ipc", "streamer.sources.zeromq:open_zeromq"),
 }
