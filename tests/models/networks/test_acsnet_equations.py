@@ -1,6 +1,7 @@
 """ACSNet against its equations, written out literally in float64."""
 
 import math
+from collections.abc import Iterator
 from itertools import product
 
 import pytest
@@ -10,6 +11,12 @@ from torch import Tensor
 from models.networks.acsnet import ChannelAttention, ClassificationBranch, DSAModule, GateUnit
 from models.networks.deformable import DeformableConv2d, deform_conv2d
 from tests.models.networks.configurations import awake, frames
+
+
+@pytest.fixture(autouse=True)
+def without_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -55,14 +62,15 @@ def test_gradients_of_deformable_convolution_are_right() -> None:
     for tensor in given:
         tensor.requires_grad_()
 
-    assert torch.autograd.gradcheck(deform_conv2d, given)
+    with torch.enable_grad():
+        assert torch.autograd.gradcheck(deform_conv2d, given)
 
 
 def test_the_gate_unit_scales_a_skip_by_one_number_per_image() -> None:
     gate = GateUnit(32).double()
     x = draw(2, 32, 5, 6)
 
-    f = gate.squeeze(x).detach()
+    f = gate.squeeze(x)
     y = gate(x)
 
     for n in range(2):

@@ -1,6 +1,7 @@
 """CTG-Net against its equations, written out literally in float64."""
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,6 +13,12 @@ from models.networks.registry import build
 from tests.models.networks.configurations import awake, frames
 
 N, D, CLASSES, HEIGHT, WIDTH = 2, 16, 3, 3, 4
+
+
+@pytest.fixture(autouse=True)
+def without_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

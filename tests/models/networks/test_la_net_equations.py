@@ -1,6 +1,7 @@
 """LA-Net against its equations, written out literally in float64."""
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,6 +11,12 @@ from models.networks.la_net import CAM, SAM
 from tests.models.networks.configurations import awake, frames
 
 N, C, HEIGHT, WIDTH = 2, 32, 4, 5
+
+
+@pytest.fixture(autouse=True)
+def without_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
