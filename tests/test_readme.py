@@ -1,5 +1,6 @@
 """What the README shows is true."""
 
+import json
 import re
 import subprocess
 import sys
@@ -63,6 +64,20 @@ def test_every_command_and_flag_it_names_exists() -> None:
     for key in keys:
         section, _, name = key.partition(".")
         assert name in getattr(load_config(environment={}), section).model_dump(), key
+
+
+def test_its_latencies_are_those_of_the_stored_runs() -> None:
+    rows = set(README.splitlines())
+    stored = sorted((ROOT / "benchmarks/results/epyc-2-cores").glob("live-*.json"))
+    assert stored
+
+    for file in stored:
+        report = json.loads(file.read_text())
+        names = ("p50", "p95", "p99", "p999", "max")
+        title = {"phantom": "raw frames", "h264": "live H.264"}[report["settings"]["feed"]]
+        for what, values in (("end to end", report["end_to_end_ms"]), ("floor", report["floor_ms"])):
+            cells = " | ".join(f"{values[name]:.1f}" for name in names)
+            assert f"| {title}, {what} | {cells} |" in rows
 
 
 def test_files_it_links_to_exist() -> None:
