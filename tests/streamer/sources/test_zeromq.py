@@ -177,7 +177,9 @@ def test_an_address_in_use_is_refused(source: Source, port: int) -> None:  # noq
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "*", "192.0.2.1", "[::]"])
 def test_an_address_open_to_the_network_is_refused(host: str) -> None:
-    with pytest.raises(SourceUnavailable, match="anyone on the network: give --source.keys.* or bind to tcp://127.0.0.1:5555"):
+    with pytest.raises(
+        SourceUnavailable, match="anyone on the network: give --source.keys.* or bind to tcp://127.0.0.1:5555"
+    ):
         open_source(f"zmq+tcp://{host}:5555")
 
 
