@@ -22,6 +22,9 @@ def record(
     path: Annotated[Path, typer.Argument(help="File to create, such as study.mcap; never overwritten.")],
     source: Annotated[list[str] | None, typer.Option(help="Record this source only; repeatable.")] = None,
     pictures: Annotated[bool, typer.Option(help="Record pictures (JPEG, as the daemon sends them).")] = True,
+    keys: Annotated[
+        Path | None, typer.Option(help="The client's key file, if the daemon asks for keys.")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so long.", min=0)] = None,
 ) -> None:
     """Record what a daemon publishes, until Ctrl-C. Research use only.
@@ -35,7 +38,7 @@ def record(
         fail(str(error))
     try:
         subscriber = Subscriber(
-            address, sources=source or (), channels=("preview",) if pictures else ("analysis",)
+            address, sources=source or (), channels=("preview",) if pictures else ("analysis",), keys=keys
         )
     except ValueError as error:
         fail(str(error))
