@@ -161,9 +161,13 @@ class ModelConfig(_Section):
     artifact: str = "default"
     """An exported model (.onnx), or `default` for the one that ships."""
     runtime: str = "auto"
-    """Engine: auto, openvino or onnxruntime."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Engine: auto (measured), tensorrt, openvino, onnxruntime or kserve."""
+    server: str = ""
+    """For kserve: host:port, or host:port/model."""
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """What the engine computes in; auto is the fastest the processor has instructions for."""
+    classes: tuple[str, ...] = ()
+    """Names of classes the model must have, in order; empty: whatever it has."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads of the engine; all physical cores where left out."""
 

@@ -157,6 +157,7 @@ class Daemon:
         config = self._config
         try:
             artifact = load_artifact(config.model.artifact)
+            check_classes(artifact, config.model.classes)
             session = load(
                 artifact,
                 runtime=config.model.runtime,
@@ -164,6 +165,7 @@ class Daemon:
                 threads=config.model.threads,
                 max_batch=len(self._feeds),
                 cache_dir=cache_directory(),
+                server=config.model.server or None,
             )
             session.warm_up()
         except (ArtifactError, EngineError, ValueError) as error:
@@ -309,6 +311,19 @@ class Daemon:
                 for feed in self._feeds
             ],
         }
+
+
+def check_classes(artifact: Artifact, expected: tuple[str, ...]) -> None:
+    """Hold a model to the classes that a configuration names.
+
+    :param expected: in order; empty: any.
+    :raises ArtifactError: if the model has others.
+    """
+    if expected and expected != artifact.card.classes:
+        raise ArtifactError(
+            f"{artifact.path} has the classes {', '.join(artifact.card.classes)}, model.classes asks for "
+            f"{', '.join(expected)}; correct the configuration or name another model"
+        )
 
 
 def cache_directory() -> Path:
