@@ -55,6 +55,8 @@ class Analyzer:
         self._metrics = metrics
         self._bell = bell
         self._stopping = False
+        self._next: tuple[Session, tuple[Lane, ...]] | None = None
+        self._engine_since: float | None = None
         self._failures = 0
         self._complaints = Complaints(log)
 
@@ -64,6 +66,7 @@ class Analyzer:
         :raises EngineGaveUp: if the engine failed several times in a row.
         """
         while not self._stopping:
+            self._switch_now()
             batch = self._newest()
             live = [each for each in batch if each[1].arrival.state is FeedState.LIVE]
             for lane, picked in batch:
@@ -79,10 +82,41 @@ class Analyzer:
         with self._bell:
             self._bell.notify_all()
 
+    @property
+    def engine_busy_s(self) -> float:
+        """How long the engine has been at the batch it has now; 0 while it waits."""
+        since = self._engine_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def switch(self, session: Session, lanes: Sequence[Lane]) -> bool:
+        """Go on with another model, from the next frame on; called by another thread, waits until it is so.
+
+        :param session: warm, and for batches as large as the first one's.
+        :param lanes: for the same sources in the same order.
+        :return: False if the analyzer was stopped first; nothing has changed then.
+        """
+        with self._bell:
+            self._next = (session, tuple(lanes))
+            self._bell.notify_all()
+            self._bell.wait_for(lambda: self._next is None or self._stopping)
+            switched, self._next = self._next is None, None
+            return switched
+
+    def _switch_now(self) -> None:
+        with self._bell:
+            if self._next is None:
+                return
+            for lane, former in zip(self._next[1], self._lanes, strict=True):
+                lane.take_over(former)
+            self._session, self._lanes = self._next
+            self._next = None
+            self._failures = 0
+            self._bell.notify_all()
+
     def _newest(self) -> list[tuple[Lane, Picked]]:
         """Wait for a frame, then take what every lane has; never waits to fill a batch."""
         with self._bell:
-            while not self._stopping:
+            while not self._stopping and self._next is None:
                 batch = [(lane, picked) for lane in self._lanes if (picked := lane.pick()) is not None]
                 if batch:
                     return batch
@@ -92,6 +126,7 @@ class Analyzer:
     def _analyze(self, batch: list[tuple[Lane, Picked]]) -> None:
         session, size = self._session, len(batch)
         frames = session.input(size)
+        self._engine_since = time.monotonic()
         try:
             for slot, (lane, picked) in zip(frames, batch, strict=True):
                 lane.fit(picked, slot)
@@ -100,6 +135,8 @@ class Analyzer:
         except EngineError as error:
             self._fail(batch, error)
             return
+        finally:
+            self._engine_since = None
         inferred = time.monotonic_ns()
         self._failures = 0
         self._metrics.batch_size.observe(size)

@@ -170,6 +170,8 @@ class ModelConfig(_Section):
     """Names of classes the model must have, in order; empty: whatever it has."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads of the engine; all physical cores where left out."""
+    watchdog_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """An engine that does not answer for so long ends the daemon, for its supervisor to restart it."""
 
 
 class SmoothingConfig(_Section):
@@ -256,6 +258,8 @@ class LogConfig(_Section):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """The least serious level that is logged."""
+    format: Literal["text", "json"] = "text"
+    """One line of text, or one JSON object, for each event."""
 
 
 class Config(_Section):

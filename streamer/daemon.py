@@ -24,6 +24,7 @@ from streamer.feed import EventKind, Feed
 from streamer.frame import FeedState
 from streamer.lane import Lane
 from streamer.metrics import Metrics
+from streamer.notify import Supervisor
 from streamer.openigtlink import OpenIGTLinkError, OpenIGTLinkSink
 from streamer.preview import Preview
 from streamer.publisher import Publisher, PublisherError
@@ -31,6 +32,7 @@ from streamer.sinks import Sink
 from streamer.smoothing import SmoothingSettings
 from streamer.sources import SourceUnavailable
 from streamer.status import StatusError, StatusServer
+from streamer.swap import Loaded, ModelSwap
 
 if TYPE_CHECKING:
     from streamer.recorder import Recorder
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 
 EXIT_CANNOT_START = 2
 EXIT_ENGINE_FAILED = 3
+
+_HANG_SHOWN_S = 1.5
 
 
 class StartError(Exception):
@@ -57,6 +61,10 @@ class Daemon:
         self._warm = False
         self._should_exit = threading.Event()
         self._exit_code = 0
+        self._reload = threading.Event()
+        self.hung = False
+        """The engine stopped answering: a thread of this process may be in it for ever."""
+        self._supervisor = Supervisor()
         self._started_at = time.monotonic()
         self._model: Model | None = None
         self._feeds = [
@@ -78,6 +86,9 @@ class Daemon:
         previous = {
             number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)
         }
+        # On a terminal this signal says that the terminal is gone, and the daemon should be, too.
+        if hasattr(signal, "SIGHUP") and not sys.stderr.isatty():
+            previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_reload)
         try:
             return self._run()
         finally:
@@ -120,7 +131,7 @@ class Daemon:
             for feed in self._feeds:
                 feed.start()
             publisher.start(self._feeds)
-            session, analyzer, preview = self._prepare(publisher)
+            swap, analyzer, preview = self._prepare(publisher)
             if preview is not None:
                 sinks.append(preview)
                 preview.start()
@@ -131,9 +142,11 @@ class Daemon:
                 status.port,
                 INTENDED_USE,
             )
-            self._serve(analyzer)
-            session.close()
+            self._serve(analyzer, swap)
+            if not self.hung:
+                swap.close()
         finally:
+            self._supervisor.stopping()
             for feed in self._feeds:
                 feed.stop()
             for sink in sinks:
@@ -152,25 +165,35 @@ class Daemon:
             )
         return self._exit_code
 
-    def _prepare(self, publisher: Publisher) -> tuple[Session, Analyzer, Preview | None]:
+    def _load(self) -> Loaded:
+        """Read, verify, load and warm the model that is configured."""
+        config = self._config.model
+        artifact = load_artifact(config.artifact)
+        check_classes(artifact, config.classes)
+        session = load(
+            artifact,
+            runtime=config.runtime,
+            precision=config.precision,
+            threads=config.threads,
+            max_batch=len(self._feeds),
+            cache_dir=cache_directory(),
+            server=config.server or None,
+        )
+        try:
+            session.warm_up()
+        except EngineError:
+            session.close()
+            raise
+        return Loaded(session, describe(artifact, session))
+
+    def _prepare(self, publisher: Publisher) -> tuple[ModelSwap, Analyzer, Preview | None]:
         """Load and warm the model while the sources open; then check that they did."""
         config = self._config
         try:
-            artifact = load_artifact(config.model.artifact)
-            check_classes(artifact, config.model.classes)
-            session = load(
-                artifact,
-                runtime=config.model.runtime,
-                precision=config.model.precision,
-                threads=config.model.threads,
-                max_batch=len(self._feeds),
-                cache_dir=cache_directory(),
-                server=config.model.server or None,
-            )
-            session.warm_up()
+            loaded = self._load()
         except (ArtifactError, EngineError, ValueError) as error:
             raise StartError(str(error)) from None
-        model = self._model = describe(artifact, session)
+        self._model = loaded.model
         for feed in self._feeds:
             while not feed.opened.wait(0.1):
                 if self._should_exit.is_set() or not feed.config.required:
@@ -178,21 +201,30 @@ class Daemon:
             if feed.failure is not None:
                 raise StartError(f"{feed.name}: {feed.failure}")
         smoothing = SmoothingSettings(**config.smoothing.model_dump())
-        lanes = [
-            Lane(feed, session.card, model, smoothing, publisher=publisher.identity) for feed in self._feeds
-        ]
+
+        def make_lanes(loaded: Loaded) -> list[Lane]:
+            session, model = loaded
+            return [
+                Lane(feed, session.card, model, smoothing, publisher=publisher.identity)
+                for feed in self._feeds
+            ]
+
         preview = None
         if config.publish.preview:
             preview = Preview(
                 publisher,
-                sources=len(lanes),
+                sources=len(self._feeds),
                 max_side=config.publish.preview_max_side,
                 quality=config.publish.preview_quality,
             )
         others = (preview, self._recorder, self._openigtlink)
         outlets = [publisher, *(sink for sink in others if sink is not None)]
         self._metrics.watch(self._feeds, outlets, lambda: self._model, publisher)
-        return session, Analyzer(session, lanes, outlets, self._metrics, bell=self._bell), preview
+        analyzer = Analyzer(loaded.session, make_lanes(loaded), outlets, self._metrics, bell=self._bell)
+        swap = ModelSwap(
+            analyzer, loaded, load=self._load, make_lanes=make_lanes, accepted=self._on_new_model
+        )
+        return swap, analyzer, preview
 
     def _open_sinks(self, publisher: str) -> list[Sink]:
         """Open what takes results besides the publisher and the preview."""
@@ -231,7 +263,7 @@ class Daemon:
         log.info("recording to %s", recorder.path)
         return recorder
 
-    def _serve(self, analyzer: Analyzer) -> None:
+    def _serve(self, analyzer: Analyzer, swap: ModelSwap) -> None:
         """Let the analyzer work until something ends it."""
 
         def work() -> None:
@@ -248,11 +280,19 @@ class Daemon:
         # What exists by now lives for ever; the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        self._serving = threading.Thread(target=work, name="analyzer")
+        self._serving = threading.Thread(target=work, name="analyzer", daemon=True)
         self._serving.start()
         self._warm = True
+        self._supervisor.ready()
         try:
             while not self._should_exit.wait(0.1):
+                if self._reload.is_set():
+                    self._reload.clear()
+                    swap.begin()
+                if analyzer.engine_busy_s > self._config.model.watchdog_s:
+                    self._give_up_on_engine(analyzer)
+                    break
+                self._supervisor.beat()
                 if all(feed.ended.is_set() and not feed.ledger.accounts.in_flight for feed in self._feeds):
                     log.info("all sources have ended")
                     break
@@ -260,7 +300,20 @@ class Daemon:
             for feed in self._feeds:
                 feed.stop()
             analyzer.stop()
-            self._serving.join(5)
+            self._serving.join(0 if self.hung else 5)
+
+    def _give_up_on_engine(self, analyzer: Analyzer) -> None:
+        self.hung = True
+        self._exit_code = EXIT_ENGINE_FAILED
+        log.error(
+            "the engine has not answered for %.1f s (model.watchdog_s is %g): "
+            "ending with exit code %d, for a supervisor to start anew",
+            analyzer.engine_busy_s,
+            self._config.model.watchdog_s,
+            EXIT_ENGINE_FAILED,
+        )
+        # Whoever looks at /healthz once a second sees it before the port is gone.
+        self._should_exit.wait(_HANG_SHOWN_S)
 
     def _on_event(self, feed: Feed, kind: EventKind, detail: str) -> None:
         if self._publisher is not None:
@@ -274,12 +327,20 @@ class Daemon:
             raise KeyboardInterrupt
         self._should_exit.set()
 
+    def _on_reload(self, _number: int, _frame: FrameType | None) -> None:
+        self._reload.set()
+
+    def _on_new_model(self, model: Model) -> None:
+        self._model = model
+
     def stop(self) -> None:
         """Make `run` drain and return; may be called from any thread."""
         self._should_exit.set()
 
     def _is_alive(self) -> bool:
-        return not self._warm or (self._serving is not None and self._serving.is_alive())
+        if not self._warm:
+            return True
+        return not self.hung and self._serving is not None and self._serving.is_alive()
 
     def _is_ready(self) -> bool:
         return self._warm and self._is_alive() and any(feed.state is FeedState.LIVE for feed in self._feeds)

@@ -48,6 +48,12 @@ class Lane:
         self._publisher = publisher
         self._seq = 0
 
+    def take_over(self, former: "Lane") -> None:
+        """Go on with the numbers of another lane of the same source; no lesion's id is used again."""
+        self._seq = former._seq
+        self._tracker = former._tracker
+        self._tracker.reset()
+
     def pick(self) -> Picked | None:
         """Choose the frame to analyse next: the newest there is, or the next one of a file."""
         arrival = self.feed.mailbox.take_now()

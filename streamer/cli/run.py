@@ -1,5 +1,7 @@
 """`sonostream run`: the daemon in the foreground."""
 
+import os
+import sys
 from typing import Annotated, NoReturn
 
 import typer
@@ -44,12 +46,18 @@ def serve(config: Config) -> int:
     from streamer import logs
     from streamer.daemon import EXIT_CANNOT_START, Daemon, StartError
 
-    logs.set_up(config.log.level)
+    logs.set_up(config.log.level, json_lines=config.log.format == "json")
     try:
-        return Daemon(config).run()
+        daemon = Daemon(config)
+        code = daemon.run()
     except StartError as error:
         typer.echo(f"sonostream: {error}", err=True)
         return EXIT_CANNOT_START
+    if daemon.hung:
+        # Python would wait for ever for the thread that is inside the engine.
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def fail(message: str) -> NoReturn:

@@ -1,6 +1,7 @@
 """A daemon in a process of its own, as a user starts it."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -74,12 +75,21 @@ class Daemon:
 
 
 @contextmanager
-def running(model: Path, *arguments: str) -> Iterator[Daemon]:
-    """Start a daemon on free ports with these sources and flags."""
+def running(
+    model: Path, *arguments: str, program: Callable[..., list[str]] = sonostream, **environment: str
+) -> Iterator[Daemon]:
+    """Start a daemon on free ports with these sources and flags.
+
+    :param program: makes the command line; another one than `sonostream` may break parts on purpose.
+    """
     address, port = f"tcp://127.0.0.1:{free_port()}", free_port()
     fixed = [f"--model.artifact={model}", f"--publish.bind={address}", f"--http.port={port}"]
     process = subprocess.Popen(
-        sonostream("run", *arguments, *fixed), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        program("run", *arguments, *fixed),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, **environment},
     )
     try:
         yield Daemon(process, address, port)
