@@ -343,3 +343,62 @@ def test_probabilities_stay_probabilities_whatever_comes(steps: list[tuple[float
         assert abs(float(result.classes.sum()) - 1) < 1e-5
         assert float(result.classes.min()) >= 0
         assert 0 <= result.label < 3
+
+
+Step = tuple[float, float, int, int]
+steps = st.lists(
+    st.tuples(st.floats(-0.7, 0.7), st.floats(0, 1), st.integers(0, 255), st.integers(0, len(VIEWS) - 1)),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(steps)
+def test_no_history_leaves_a_trace_after_a_reset(history: list[Step]) -> None:
+    used, fresh, now = Smoother(), Smoother(), 1.0
+    for number, (elapsed, first, level, view) in enumerate(history):
+        now += elapsed
+        lesion = np.full(SHAPE, level, np.uint8)
+        used.update(living(VIEWS[view], number), lesion, classes(first, 1 - first, 0), int(now * S), SHAPE)
+    used.reset(ViewChange.STATE)
+
+    times = seconds(3.0, 4)
+    after, expected = (feed(each, VIEWS[0], disc(), BENIGN, times) for each in (used, fresh))
+
+    np.testing.assert_array_equal(after.lesion, expected.lesion)
+    np.testing.assert_array_equal(after.classes, expected.classes)
+    assert (after.label, after.stable) == (expected.label, expected.stable)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.sampled_from(["none", "same time", "same picture", "late"]), min_size=6, max_size=6))
+def test_duplicate_and_late_frames_change_nothing_wherever_they_come(extras: list[str]) -> None:
+    plain, disturbed, last = Smoother(), Smoother(), 0
+    for number, extra in enumerate(extras):
+        now, picture = S + number * S // 30, living(VIEWS[0], number)
+        expected = plain.update(picture, disc(60 + number), BENIGN, now, SHAPE)
+        result = disturbed.update(picture, disc(60 + number), BENIGN, now, SHAPE)
+        np.testing.assert_array_equal(result.lesion, expected.lesion)
+        np.testing.assert_array_equal(result.classes, expected.classes)
+        if extra == "same picture":
+            disturbed.update(picture, NOTHING, MALIGNANT, now + S // 90, SHAPE)
+        elif extra == "same time":
+            disturbed.update(VIEWS[1], NOTHING, MALIGNANT, now, SHAPE)
+        elif extra == "late" and last:
+            disturbed.update(VIEWS[1], NOTHING, MALIGNANT, last, SHAPE)
+        last = now
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.sets(st.integers(1, 18), max_size=12))
+def test_missing_frames_leave_the_same_answer_where_nothing_changes(lost: set[int]) -> None:
+    smoother = Smoother()
+    for number in range(20):
+        if number not in lost:
+            now = S + number * S // 30
+            result = smoother.update(living(VIEWS[0], number), disc(), BENIGN, now, SHAPE)
+
+    # A gap longer than the limit starts afresh, and is right at once.
+    np.testing.assert_allclose(result.classes, BENIGN, atol=1e-4)
+    assert abs(shown(result) - np.count_nonzero(disc() >= 128)) < 40
