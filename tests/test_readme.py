@@ -80,6 +80,17 @@ def test_its_latencies_are_those_of_the_stored_runs() -> None:
             assert f"| {title}, {what} | {cells} |" in rows
 
 
+def test_its_accuracies_are_those_of_the_models_card() -> None:
+    card = (ROOT / "models/zoo/default.md").read_text()
+    rows = re.findall(
+        r"^\| ([^|]+) \| (\d[^|]+) \|$", README.partition("## The model that ships")[2], re.MULTILINE
+    )
+    assert len(rows) == 5
+
+    for title, figure in rows:
+        assert f"| {title} | {figure} |" in card
+
+
 def test_files_it_links_to_exist() -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
