@@ -69,7 +69,7 @@ def temporal(
     network: Annotated[
         str, typer.Option(help="simulated: the truth with errors of known strength; or a model.")
     ] = "simulated",
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Phantoms to run on.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Phantoms to run on.")] = 4,
     seconds: Annotated[float, typer.Option(min=8, max=120, help="Length of each sequence.")] = 16.0,
     cost_model: Annotated[str, typer.Option(help="Model that the cost is compared to.")] = "default",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,

@@ -35,7 +35,7 @@ class TemporalSettings:
     """Or a model: its file, or its name in the zoo."""
     cost_model: str = "default"
     """Model whose inference the cost is a ratio to."""
-    seeds: int = 5
+    seeds: int = 4
     seconds: float = 16.0
     side: int = 128
     """Of a simulated network's input."""

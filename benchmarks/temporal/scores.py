@@ -19,6 +19,7 @@ from streamer.tracks import LesionTracker
 
 Mask = NDArray[np.uint8]
 
+_GHOST_FRAMES = 5
 _CLEAR = 2 * MIN_AREA
 """A lesion has appeared when it is twice the least size that is shown: 4 mm across in 40 x 60 mm."""
 
@@ -161,7 +162,8 @@ class Scores:
             if np.count_nonzero(cv2.bitwise_and(masks[m], left)) < MIN_AREA * left.size:
                 lasted_s = instants[m].time_s - instants[n].time_s
                 self.ghost_ms.append(lasted_s * 1e3)
-                self.ghost_late += lasted_s > max(0.150, 5 / fps) + 1e-6
+                # Where frames were lost in between, the fifth that came still counts as in time.
+                self.ghost_late += lasted_s > max(0.150, 5 / fps) + 1e-6 and m - n > _GHOST_FRAMES
                 return
 
 

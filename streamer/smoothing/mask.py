@@ -65,6 +65,9 @@ class MaskSmoother:
         equal = elapsed_s / (age_s + elapsed_s)
         slow, fast = max(share(elapsed_s, self._slow_s), equal), max(share(elapsed_s, self._fast_s), equal)
         slow += (fast - slow) * self._growth(elapsed_s)
+        if elapsed_s > self._fast_s:
+            # After so long a pause an outline is elsewhere for other reasons than jitter.
+            slow = fast
         # Straight from slow at _JITTER to fast at _NEWS, all in one pass over the map.
         slope = (fast - slow) / (255 * (_NEWS - _JITTER))
         news *= np.float32(slope)
