@@ -166,10 +166,13 @@ class ZeromqSource(Source):
         """Close the socket, as soon as a waiting `read` lets go of it."""
         self._closed.set()
         with self._in_use:
-            if self._gate is not None and not self._socket.closed:
+            if self._socket.closed:
+                return
+            if self._gate is not None:
                 self._gate.close()
             self._socket.close()
-        self._context.term()
+            # Once only: libzmq aborts the process where two threads end one context.
+            self._context.term()
 
     @property
     def refused(self) -> int:
