@@ -149,7 +149,9 @@ def choose_for(
     if not statuses:
         choose("auto")  # says what is wrong with each
     if statuses[0].name == "tensorrt":
-        return Choice("tensorrt", precision)
+        if precision in ("auto", artifact.card.precision) and artifact.card.quantization != "cpu":
+            return Choice("tensorrt", precision)
+        del statuses[0]
     candidates = [
         Candidate(status.name, status.version, each)
         for status in statuses

@@ -61,6 +61,8 @@ class Choice(msgspec.Struct, frozen=True):
     @property
     def reason(self) -> str:
         """Say why, on one line."""
+        if self.runtime == "tensorrt":
+            return "there is an NVIDIA GPU for it"
         if not self.timings:
             return "the only engine that is usable here"
         measured = ", ".join(f"{t.runtime} {t.precision} {t.ms:.3g} ms" for t in self.timings)

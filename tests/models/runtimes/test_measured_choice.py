@@ -6,10 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from models import runtimes
 from models.artifact import Artifact, load_artifact
-from models.runtimes import Choice, EngineUnavailable, FramesInvalid, choice, choose_for, load
+from models.runtimes import (
+    Choice,
+    EngineUnavailable,
+    FramesInvalid,
+    RuntimeStatus,
+    choice,
+    choose_for,
+    load,
+)
 from models.runtimes.base import EngineFailed, RuntimeDescription, Session
 from models.runtimes.choice import Candidate, choose_fastest
+from tests.models.tiny import save, tiny_card, tiny_model
 
 FAST, SLOW, BROKEN = (Candidate(name, "1", "fp32") for name in ("fast", "slow", "broken"))
 
@@ -132,6 +142,22 @@ def test_auto_runs_what_was_chosen(tiny: Path, tmp_path: Path) -> None:
     description = load(tiny, cache_dir=tmp_path).description
     assert (description.name, description.precision) == (chosen.runtime, chosen.precision)
     assert len(chosen.timings) >= 2
+
+
+def test_a_gpu_comes_before_any_measurement_but_not_for_a_file_it_cannot_run(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses = [
+        RuntimeStatus(name, True, "1", ("fp32",), "", "") for name in ("tensorrt", "openvino", "onnxruntime")
+    ]
+    monkeypatch.setattr(runtimes, "available", lambda **_: statuses.copy())
+    monkeypatch.setattr(runtimes, "choose_fastest", lambda _a, candidates, *_, **__: candidates)
+    chosen = choose_for(load_artifact(tiny))
+    assert (chosen.runtime, chosen.reason) == ("tensorrt", "there is an NVIDIA GPU for it")
+    for_processors = tiny_model(card=tiny_card(precision="int8", quantization="cpu"))
+    artifact = load_artifact(save(for_processors, tmp_path / "cpu.onnx"))
+    candidates = choose_for(artifact)
+    assert [candidate.runtime for candidate in candidates] == ["openvino", "onnxruntime"]  # type: ignore[attr-defined]
 
 
 def test_auto_keeps_to_the_precision_that_is_asked_for(tiny: Path) -> None:
