@@ -27,7 +27,7 @@ from streamer.sources.pictures import picture_size
 def open_mcap(uri: str, options: SourceOptions) -> Source:
     """Open a recording; `mcap:study.mcap?source=name` chooses one of several sources in it.
 
-    :raises SourceUnavailable: if it is not ours, or holds several sources and none was chosen.
+    :raises SourceUnavailable: if it is not ours, has no pictures, or one of several sources must be chosen.
     """
     text, _, query = uri.removeprefix("mcap:").partition("?")
     wanted = parse_qs(query).get("source", [""])[0]
@@ -44,7 +44,17 @@ def open_mcap(uri: str, options: SourceOptions) -> Source:
             f"{path} holds several sources ({names}): choose one as in "
             f"'mcap:{path}?source={overview.sources[0]}'"
         )
-    return McapFile(path, wanted or overview.sources[0], overview.length_ns * 1e-9, options)
+    name = wanted or overview.sources[0]
+    try:
+        frames = (item for item in read_recording(path) if not isinstance(item, Event))
+        first = next((item for item in frames if item.analysis.source == name), None)
+    except RecordingError as error:
+        raise SourceUnavailable(str(error)) from None
+    if first is None:
+        raise SourceUnavailable(f"{path} holds no frame of {name}")
+    if first.picture is None:
+        raise SourceUnavailable(f"{path} holds results without pictures: record with record.pictures on")
+    return McapFile(path, name, overview.length_ns * 1e-9, options)
 
 
 class McapFile(Source):
@@ -60,7 +70,6 @@ class McapFile(Source):
         self._items: Iterator[Recorded | Event] = read_recording(path)
         self._first: int | None = None
         self._lap_start = self._media = self._period = 0
-        self._any_picture = False
 
     def read(self) -> Captured | None:
         """Wait until the next frame is due; see `Source.read`."""
@@ -70,10 +79,6 @@ class McapFile(Source):
             except RecordingError as error:
                 raise SourceLost(str(error)) from None
             if item is None:
-                if not self._any_picture:
-                    raise SourceLost(
-                        f"{self._path} holds results without pictures: record with record.pictures on"
-                    )
                 if not self._loop:
                     return None
                 self._rewind()
@@ -91,7 +96,6 @@ class McapFile(Source):
         self._items = read_recording(self._path)
 
     def _capture(self, item: Recorded) -> Captured | None:
-        self._any_picture = True
         analysis = item.analysis
         if self._first is None:
             self._first = analysis.captured_monotonic

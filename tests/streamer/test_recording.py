@@ -24,7 +24,6 @@ from streamer.smoothing import SmoothingSettings
 from streamer.sources import (
     Captured,
     SourceInvalidFrame,
-    SourceLost,
     SourceOptions,
     SourceUnavailable,
     open_source,
@@ -303,8 +302,8 @@ def test_results_without_pictures_cannot_be_played_and_say_so(tmp_path: Path) ->
     path = tmp_path / "study.mcap"
     record(path, [result(0)], pictures=False)
 
-    with open_source(str(path)) as source, pytest.raises(SourceLost, match="results without pictures"):
-        source.read()
+    with pytest.raises(SourceUnavailable, match="results without pictures"):
+        open_source(str(path))
 
 
 def test_a_damaged_picture_costs_its_frame(tmp_path: Path) -> None:
