@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import numpy as np
 import typer
 from rich import box
@@ -40,6 +41,10 @@ def export_command(
     engine: Annotated[bool, typer.Option("--engine", help="Build the TensorRT engine for this GPU.")] = False,
     triton: Annotated[Path | None, typer.Option(help="Write a Triton model repository here.")] = None,
     max_batch: Annotated[int, typer.Option(min=1, max=64, help="Of the engine and of the repository.")] = 4,
+    temperature: Annotated[
+        float,
+        typer.Option(min=0.05, max=20, help="Divides the class logits; 1 leaves probabilities as trained."),
+    ] = 1.0,
     allow_drift: Annotated[
         bool, typer.Option("--allow-drift", help="Write a file that drifts past its bound; its card says so.")
     ] = False,
@@ -55,7 +60,8 @@ def export_command(
         _fail("--engine with int8 needs --target tensorrt: TensorRT does not read what is quantised for cpu")
     console = Console()
     try:
-        trained = read_checkpoint(checkpoint)
+        network, card = read_checkpoint(checkpoint)
+        trained = Checkpoint(network, msgspec.structs.replace(card, temperature=temperature))
         frames = _frames(trained, calibrate)
         artifact, rows = export_as(
             trained,

@@ -52,8 +52,11 @@ def test_a_checkpoint_becomes_a_file_with_its_parity(
 ) -> None:
     path = tmp_path / "lesion.onnx"
     repository = tmp_path / "repository"
-    status, said = run(checkpoint, "-o", path, "--calibrate", pictures, "--triton", repository)
+    status, said = run(
+        checkpoint, "-o", path, "--calibrate", pictures, "--triton", repository, "--temperature", 2
+    )
     assert status == 0, said
+    assert load_artifact(path).card.temperature == 2
     assert "onnxruntime" in said
     card = load_artifact(path).card
     assert card.precision == "fp32"
