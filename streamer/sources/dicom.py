@@ -70,7 +70,7 @@ def open_dicom(uri: str, options: SourceOptions) -> Source:
     # It warns about padding and odd lengths that real scanners write.
     warnings.filterwarnings("ignore", module=r"pydicom\.")
     try:
-        header = _read_header(path)
+        return DicomFile(path, _read_header(path), options)
     except OSError as error:
         raise SourceUnavailable(f"cannot read {path}: {error.strerror or 'it is cut short'}") from None
     except InvalidDicomError:
@@ -79,7 +79,6 @@ def open_dicom(uri: str, options: SourceOptions) -> Source:
         raise
     except Exception as error:  # its text may quote elements
         raise SourceUnavailable(f"{path} is a damaged DICOM file ({type(error).__name__})") from None
-    return DicomFile(path, header, options)
 
 
 class DicomFile(Source):

@@ -347,6 +347,27 @@ def test_a_deflated_bomb_is_not_inflated(tmp_path: Path, monkeypatch: pytest.Mon
         open_source(uri)
 
 
+def test_bytes_turned_over_are_refused_or_read_and_never_crash(tmp_path: Path) -> None:
+    tissue = region(40, 20, 239, 219)
+    made = dataset(clip(2), FrameTimeVector=[0, 40], SequenceOfUltrasoundRegions=Sequence([tissue]))
+    made.compress(RLELossless)
+    path = Path(save(made, tmp_path / "study.dcm"))
+    whole = path.read_bytes()
+    start = whole.index(b"\x18\x00\x65\x10")  # among the elements, not the preamble
+    rng = np.random.default_rng(1)
+    for _ in range(150):
+        broken = bytearray(whole)
+        for at in rng.integers(132 if rng.random() < 0.3 else start, len(whole) - 1000, 4):
+            broken[at] = int(rng.integers(0, 256))
+        path.write_bytes(broken)
+        try:
+            with open_source(str(path), FAST) as source:
+                for _ in zip(range(5), drain(source), strict=False):
+                    pass
+        except SourceUnavailable:
+            continue
+
+
 def test_a_file_is_known_by_its_magic_or_its_suffix(tmp_path: Path) -> None:
     unnamed = save(dataset(clip(1)), tmp_path / "IM000001")
     (tmp_path / "not.dcm").write_bytes(b"something else" * 20)
