@@ -53,6 +53,6 @@ def deform_conv2d(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor) -> Te
     grid = torch.stack([2 * x_ / (width - 1) - 1, 2 * y / (height - 1) - 1], dim=4).flatten(1, 2)
     sampled = F.grid_sample(x.to(grid.dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
     channels = x.shape[1]
-    sampled = sampled.view(-1, channels, 9, height, width) * mask.unsqueeze(1)
-    kernel = weight.view(-1, 9 * channels, 1, 1)
-    return F.conv2d(sampled.to(x.dtype).view(-1, 9 * channels, height, width), kernel)
+    sampled = sampled.reshape(-1, channels, 9, height, width) * mask.unsqueeze(1)
+    kernel = weight.reshape(-1, 9 * channels, 1, 1)
+    return F.conv2d(sampled.to(x.dtype).reshape(-1, 9 * channels, height, width), kernel)

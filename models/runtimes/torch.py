@@ -4,6 +4,7 @@ On a GPU a call is one replay of a CUDA graph: copies in and out of pinned memor
 which a launch from Python would cost several milliseconds for a network of a hundred layers.
 """
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,8 @@ class TorchSession(Session):
             )
         try:
             network, card = read_checkpoint(model) if isinstance(model, Path) else model
-            if chosen in _NARROW:
-                network = half(network, _NARROW[chosen])
+            # A copy: moving a caller's network to another layout or device would be a surprise.
+            network = half(network, _NARROW[chosen]) if chosen in _NARROW else deepcopy(network)
         except ModelError as error:
             raise EngineFailed(str(error)) from None
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
