@@ -17,7 +17,7 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="[SOURCE]...",
-            help="/dev/video0, clip.mp4, study.dcm, study.mcap, folder/, rtsp://..., igtl://..., phantom: ...",
+            help="/dev/video0, clip.mp4, study.dcm, study.mcap, folder/, rtsp://..., igtl://..., phantom:",
         ),
     ] = None,
     config_file: ConfigFile = None,
