@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 
-.PHONY: demo test check clean
+.PHONY: demo test check fuzz clean
 
 demo: $(VENV)/run-ready
 	$(VENV)/bin/sonostream demo
@@ -14,6 +14,12 @@ check: $(VENV)/dev-ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# Coverage-guided, 20 s for each kind of input: `make fuzz FUZZ_SECONDS=600` for longer.
+FUZZ_SECONDS ?= 20
+fuzz: $(VENV)/dev-ready
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check 'atheris>=3'
+	$(VENV)/bin/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -75,7 +75,7 @@ def decode(parts: Sequence[bytes], *, received_monotonic: int) -> Received | Eve
         if name.startswith(b"sonostream/event/"):
             return _event_decoder.decode(header)
         analysis = _analysis_decoder.decode(header)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"header on {name.decode(errors='replace')}: {error}") from None
     mask = _decode_mask(analysis, parts[2] if len(parts) > 2 else b"")
     return Received(analysis, mask, parts[3] if len(parts) > 3 else None, received_monotonic)

@@ -175,9 +175,10 @@ class ServerKeys:
 
 
 def _read_keys(path: Path, *names: str) -> tuple[bytes, ...]:
+    text = _read_private(path)
     try:
-        content = tomllib.loads(_read_private(path))
-    except tomllib.TOMLDecodeError:
+        content = tomllib.loads(text)
+    except (ValueError, RecursionError):
         content = {}
     keys = [content.get(name) for name in names]
     if not all(isinstance(key, str) and _KEY.fullmatch(key) for key in keys):

@@ -154,13 +154,21 @@ class ZeromqSource(Source):
                 received = time.monotonic_ns()
                 if self._replies:
                     self._socket.send(b"OK")
-            try:
-                return self._capture(parts, received)
-            except msgspec.MsgspecError as error:
-                raise SourceInvalidFrame(f"{self._endpoint}: bad header: {error}") from None
-            except SourceInvalidFrame as error:
-                raise SourceInvalidFrame(f"{self._endpoint}: {error}") from None
+            return self.parse(parts, received)
         return None
+
+    def parse(self, parts: list[zmq.Frame], received: int) -> Captured:
+        """Take a message apart.
+
+        :param received: when it came, ns on CLOCK_MONOTONIC.
+        :raises SourceInvalidFrame: if it is not a frame.
+        """
+        try:
+            return self._capture(parts, received)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise SourceInvalidFrame(f"{self._endpoint}: bad header: {error}") from None
+        except SourceInvalidFrame as error:
+            raise SourceInvalidFrame(f"{self._endpoint}: {error}") from None
 
     def close(self) -> None:
         """Close the socket, as soon as a waiting `read` lets go of it."""

@@ -1,0 +1,47 @@
+"""`python -m tests.fuzz.run [TARGET]... --seconds 20`: coverage-guided fuzzing, if atheris is installed."""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.fuzz.targets import TARGETS
+
+
+def fuzz(name: str, seconds: int) -> None:
+    """Never returns: the fuzzer ends the process, with 0 if it found nothing."""
+    import atheris
+
+    with tempfile.TemporaryDirectory() as corpus:
+        for number, seed in enumerate(TARGETS[name].seeds):
+            Path(corpus, str(number)).write_bytes(seed)
+        arguments = [f"-max_total_time={seconds}", "-max_len=65536", "-timeout=10", "-rss_limit_mb=4096"]
+        arguments.append(f"-artifact_prefix={tempfile.gettempdir()}/sonostream-{name}-")
+        atheris.instrument_all()
+        atheris.Setup([sys.argv[0], *arguments, corpus], TARGETS[name].run)
+        atheris.Fuzz()
+
+
+def main() -> int:
+    """Fuzz each target in a process of its own; return 1 if one of them found something."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("targets", nargs="*", help=f"of {', '.join(TARGETS)}; all if none is named")
+    parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if unknown := set(asked.targets) - set(TARGETS):
+        parser.error(f"no such target: {', '.join(sorted(unknown))}")
+    if asked.here:
+        fuzz(asked.targets[0], asked.seconds)
+    failed = []
+    for name in asked.targets or TARGETS:
+        command = [sys.executable, "-m", "tests.fuzz.run", name, "--here", f"--seconds={asked.seconds}"]
+        if subprocess.run(command, check=False).returncode:
+            failed.append(name)
+    print("found something in: " + ", ".join(failed) if failed else "found nothing")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
