@@ -65,7 +65,7 @@ class MaskSmoother:
         equal = elapsed_s / (age_s + elapsed_s)
         slow, fast = max(share(elapsed_s, self._slow_s), equal), max(share(elapsed_s, self._fast_s), equal)
         slow += (fast - slow) * self._growth(elapsed_s)
-        if elapsed_s > self._fast_s:
+        if elapsed_s > 2 * self._fast_s:
             # After so long a pause an outline is elsewhere for other reasons than jitter.
             slow = fast
         # Straight from slow at _JITTER to fast at _NEWS, all in one pass over the map.
