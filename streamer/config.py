@@ -187,7 +187,7 @@ class SmoothingConfig(_Section):
     """Time constant of the class evidence."""
     gap_s: Annotated[float, Field(gt=0, le=60)] = 0.5
     """A longer pause between two frames starts a new view."""
-    cut_below: Annotated[float, Field(ge=-1, le=1)] = 0.7
+    cut_below: Annotated[float, Field(ge=-1, le=1)] = 0.8
     """Correlation between two pictures' structure under which the view has changed."""
     zoom_above: Annotated[float, Field(ge=0, le=1)] = 0.75
     """Correlation after scaling from which it is the same view at another depth or zoom."""

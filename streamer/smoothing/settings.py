@@ -17,7 +17,7 @@ class SmoothingSettings:
     """Time constant with which class evidence is forgotten."""
     gap_s: float = 0.5
     """A longer pause between two frames starts a new view."""
-    cut_below: float = 0.7
+    cut_below: float = 0.8
     """Correlation of two successive pictures' structure under which they show different places."""
     zoom_above: float = 0.75
     """Correlation after scaling from which a picture is the one before at another depth or zoom."""
