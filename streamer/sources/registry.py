@@ -49,18 +49,23 @@ def parse_uri(uri: str) -> str:
     if separator and scheme in KINDS:
         return scheme
     if uri.startswith("/dev/"):
-        if not Path(uri).exists():
+        if not _exists(uri):
             raise SourceUnavailable(f"no such device: {uri} (`sonostream doctor` lists capture devices)")
         return "v4l2"
     if separator and "://" in uri:
         known = ", ".join(kind.example for kind in KINDS.values())
         raise SourceUnavailable(f"unknown kind of source {scheme!r} in {uri!r}; known are: {known}")
     path = Path(uri)
-    if path.is_dir():
-        return "images"
-    if path.exists():
-        return _kind_of_file(path)
+    if _exists(uri):
+        return "images" if path.is_dir() else _kind_of_file(path)
     raise SourceUnavailable(f"no such file or folder: {uri!r}, and not a known kind of source either")
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # a name too long for any file, or a folder that is closed to us
+        return False
 
 
 def _kind_of_file(path: Path) -> str:
