@@ -7,13 +7,18 @@ from collections.abc import Callable
 from typing import NamedTuple, get_args
 from urllib.parse import parse_qsl
 
-from streamer.frame import Clock
+from streamer.frame import Clock, Pixels
 from streamer.sources.base import Captured, Source, SourceOptions, SourceUnavailable
 from streamer.sources.phantom.feed import MIN_SIDE, Phantom, PhantomFrame
 from streamer.sources.phantom.sweep import Content
 
 _NS_PER_S = 1_000_000_000
 _MAX_SIDE = 4096
+
+
+class _Picture(NamedTuple):
+    pixels: Pixels
+    spacing_mm: tuple[float, float]
 
 
 class PhantomSource(Source):
@@ -43,7 +48,11 @@ class PhantomSource(Source):
         self._frames, self._start = frames, start
         self._now_ns, self._sleep = now_ns, sleep
         self._closed = threading.Event()
-        self._rendered = [phantom.frame(start + n) for n in range(prerender)]
+        # Pixels alone: the truth about a frame is three times as large, and can be had again.
+        self._rendered: list[_Picture] = []
+        for n in range(prerender):
+            frame = phantom.frame(start + n)
+            self._rendered.append(_Picture(frame.pixels, frame.spacing_mm))
         self._next = 0
         self._t0_ns: int | None = None
 
@@ -58,7 +67,8 @@ class PhantomSource(Source):
             number = max(number, math.floor((self._now_ns() - self._t0_ns) * fps / _NS_PER_S))
         if self._closed.is_set() or (self._frames and number >= self._frames):
             return None
-        frame = self.shown(number)
+        at = self._index(number)
+        frame = self._rendered[at - self._start] if self._rendered else self.phantom.frame(at)
         if self._t0_ns is None:
             self._t0_ns = self._now_ns()
         due_ns = self._t0_ns + round(number * _NS_PER_S / fps)
@@ -82,11 +92,14 @@ class PhantomSource(Source):
 
         :param number: `upstream_id` of the captured frame, less the start.
         """
-        if not self._rendered:
-            return self.phantom.frame(self._start + number)
+        return self.phantom.frame(self._index(number))
+
+    def _index(self, number: int) -> int:
+        """Index into the phantom of the n-th frame: forth and back over what was rendered before."""
         turn = 2 * len(self._rendered) - 2
-        place = number % turn if turn else 0
-        return self._rendered[min(place, turn - place)]
+        place = number % turn if turn > 0 else 0
+        ahead = min(place, turn - place) if self._rendered else number
+        return self._start + ahead
 
     def close(self) -> None:
         """Stop; wakes a waiting `read`."""
