@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from streamer.sources.phantom import Phantom
 
+_ENCODING = {"preset": "veryfast", "tune": "zerolatency"}
+
 
 class Clip(NamedTuple):
     """An encoded clip that can be played in a loop: it begins with a key frame."""
@@ -49,7 +51,7 @@ def encode(pictures: list[NDArray[np.uint8]], *, fps: float) -> Clip:
     encoder.framerate = Fraction(round(fps))
     encoder.gop_size = round(fps)
     encoder.bit_rate = 6_000_000
-    encoder.options = {"preset": "veryfast", "tune": "zerolatency"}
+    encoder.options = _ENCODING
     packets = []
     for index, picture in enumerate(pictures):
         frame = av.VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuv420p")
@@ -85,7 +87,9 @@ def send(clip: Clip, connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     tick = Fraction(1, round(clip.fps))
     with av.open(_Connection(connection), "w", format="nut", options={"flush_packets": "1"}) as out:
-        stream = out.add_stream("libx264", rate=round(clip.fps))
+        # What the header says of the coding must be true: with x264's defaults it would promise B-frames, and
+        # every receiver would hold two frames back for them.
+        stream = out.add_stream("libx264", rate=round(clip.fps), options=_ENCODING)
         stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, "yuv420p"
         stream.time_base = tick
         stream.codec_context.extradata = clip.extradata
