@@ -3,16 +3,17 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from models.runtimes import EngineError, Session
-from streamer.frame import FeedState
+from streamer.frame import FeedState, Pixels
 from streamer.lane import Lane, Picked
 from streamer.ledger import DropReason
 from streamer.logs import Complaints
 from streamer.metrics import Metrics
 from streamer.sinks import Result
+from streamer.smoothing import Floats
 
 log = logging.getLogger(__name__)
 
@@ -126,14 +127,19 @@ class Analyzer:
     def _analyze(self, batch: list[tuple[Lane, Picked]]) -> None:
         session, size = self._session, len(batch)
         frames = session.input(size)
+        # A frame that cannot be fitted leaves its slot as it was; the answer to that is not looked at.
+        fit = [
+            self._try(lane, lane.fit, picked, slot)
+            for slot, (lane, picked) in zip(frames, batch, strict=True)
+        ]
+        if not any(fit):
+            return
+        fitted = time.monotonic_ns()
         self._engine_since = time.monotonic()
         try:
-            for slot, (lane, picked) in zip(frames, batch, strict=True):
-                lane.fit(picked, slot)
-            fitted = time.monotonic_ns()
             prediction = session.infer(size)
         except EngineError as error:
-            self._fail(batch, error)
+            self._fail([lane for (lane, _), good in zip(batch, fit, strict=True) if good], error)
             return
         finally:
             self._engine_since = None
@@ -141,24 +147,31 @@ class Analyzer:
         self._failures = 0
         self._metrics.batch_size.observe(size)
         for index, (lane, picked) in enumerate(batch):
-            picked.stamps.extend((fitted, inferred))
-            try:
-                result = lane.conclude(
-                    picked, frames[index], prediction.lesion[index], prediction.classes[index]
-                )
-            except Exception as error:
-                lane.feed.ledger.drop(DropReason.FAILED)
-                self._complaints.say(type(error).__name__, "%s: a frame failed: %s", lane.feed.name, error)
-                continue
-            self._offer(lane, result)
-            lane.feed.ledger.analyze()
+            if fit[index]:
+                picked.stamps.extend((fitted, inferred))
+                answer = (frames[index], prediction.lesion[index], prediction.classes[index])
+                self._try(lane, self._conclude, lane, picked, *answer)
+
+    def _conclude(self, lane: Lane, picked: Picked, slot: Pixels, lesion: Pixels, classes: Floats) -> None:
+        self._offer(lane, lane.conclude(picked, slot, lesion, classes))
+        lane.feed.ledger.analyze()
+
+    def _try(self, lane: Lane, stage: Callable[..., None], *arguments: Any) -> bool:
+        """Let a stage work on one frame; if it fails, that costs this frame and nothing else."""
+        try:
+            stage(*arguments)
+        except Exception as error:
+            lane.feed.ledger.drop(DropReason.FAILED)
+            self._complaints.say(type(error).__name__, "%s: a frame failed: %s", lane.feed.name, error)
+            return False
+        return True
 
     def _offer(self, lane: Lane, result: Result) -> None:
         for outlet in self._outlets:
             outlet.offer(result, wait=lane.feed.policy == "every")
 
-    def _fail(self, batch: list[tuple[Lane, Picked]], error: EngineError) -> None:
-        for lane, _ in batch:
+    def _fail(self, lanes: list[Lane], error: EngineError) -> None:
+        for lane in lanes:
             lane.feed.ledger.drop(DropReason.FAILED)
         self._failures += 1
         self._complaints.say("engine", "the engine failed: %s", error)

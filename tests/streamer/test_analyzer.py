@@ -154,6 +154,20 @@ def test_a_feed_that_is_not_live_is_reported_and_not_analysed(
     assert live.analysis.dropped == {reason: 1}
 
 
+def test_a_frame_that_cannot_be_fitted_costs_itself_and_not_its_neighbour() -> None:
+    with bench("left", "right") as b:
+        with b.bell:
+            b.deliver("left", np.zeros((48, 32, 5), np.uint8))  # no such picture exists
+            b.deliver("right", picture(1))
+        (result,) = b.outlet.wait_for(1)
+        b.deliver("left", picture(2))
+        b.outlet.wait_for(2)
+
+    assert result.analysis.source == "right"
+    assert b.feeds["left"].ledger.accounts.dropped["failed"] == 1
+    assert b.feeds["left"].ledger.accounts.analyzed == 1
+
+
 def test_a_failing_engine_costs_its_frames_and_recovers() -> None:
     with bench() as b:
         b.session.broken = True
