@@ -89,9 +89,16 @@ def test_coded_video_is_limited_range_unless_it_says_otherwise(tmp_path: Path) -
 )
 def test_any_pixel_format_gives_the_same_gray(pix_fmt: str) -> None:
     picture = numbered(0b1011001, 322, 98)
-    frame = av.VideoFrame.from_ndarray(np.repeat(picture[..., None], 3, 2), format="rgb24")
+    if pix_fmt == "yuv420p10le":
+        # Written here: FFmpeg's own conversion into it now and then gets a few pixels wrong.
+        luma = np.rint(64 + picture * (876 / 255)).astype(np.uint16)
+        chroma = np.full((picture.shape[0] // 2, picture.shape[1]), 512, np.uint16)
+        frame = av.VideoFrame.from_ndarray(np.vstack([luma, chroma]), format=pix_fmt)
+    else:
+        rgb = np.repeat(picture[..., None], 3, 2)
+        frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=pix_fmt)
 
-    pixels, full_range = GrayReader("rawvideo").read(frame.reformat(format=pix_fmt))
+    pixels, full_range = GrayReader("rawvideo").read(frame)
 
     gray = pixels.astype(float) if full_range else (pixels.astype(float) - 16) * 255 / 219
     assert pixels.shape == picture.shape

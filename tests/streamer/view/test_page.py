@@ -205,7 +205,7 @@ def test_the_panel_shows_class_stability_and_diameters(live: Page, feed: DrawnFe
     live.wait_for_selector("#label:text-is('malignant') + #stability:text-is('stable')")
     assert re.fullmatch(r"[\d.]+ \S [\d.]+ mm", live.inner_text("#lesions .size"))
     assert live.locator("#bars li").count() == 3
-    assert "6 superseded, 1 failed" in live.inner_text("#counts")
+    live.wait_for_selector("#counts:has-text('6 superseded, 1 failed')")
     feed.spacing_mm = None
     feed.stable = False
     live.wait_for_selector("#stability:text-is('settling')")

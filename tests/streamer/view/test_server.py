@@ -312,6 +312,8 @@ def test_ctrl_c_and_a_supervisor_end_the_viewer_quietly_with_a_page_open(
     feed: DrawnFeed, ending: signal.Signals
 ) -> None:
     code = "import typer; from streamer.view.command import view_command; typer.run(view_command)"
+    # A script's background job ignores Ctrl-C, and so would its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-c", code, feed.address, "--port", "0", "--no-browser"],
         stdout=subprocess.PIPE,
@@ -319,6 +321,7 @@ def test_ctrl_c_and_a_supervisor_end_the_viewer_quietly_with_a_page_open(
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
+    signal.signal(signal.SIGINT, before)
     try:
         assert process.stdout is not None
         port = re.search(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
@@ -330,7 +333,7 @@ def test_ctrl_c_and_a_supervisor_end_the_viewer_quietly_with_a_page_open(
         assert (process.returncode, errors) == (0, "")
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def test_transit_from_another_machine_is_what_exceeds_the_fastest_message() -> None:
