@@ -21,3 +21,9 @@ export function unpack(buffer) {
     picture: new Uint8Array(buffer, start + size),
   };
 }
+
+/** @return {"stable" | "uncertain" | "settling"} how far the shown class is to be taken for granted */
+export function certainty(classes) {
+  if (classes.uncertain) return "uncertain";
+  return classes.stable ? "stable" : "settling";
+}

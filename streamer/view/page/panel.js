@@ -1,6 +1,7 @@
 // The numbers of the selected source.
 
 import { drawChart } from "./chart.js";
+import { certainty } from "./message.js";
 import { diameters, lesionStyle } from "./paint.js";
 import { classColour, STAGES } from "./palette.js";
 import { STATES } from "./tile.js";
@@ -46,7 +47,7 @@ function showVerdict(tile, header, past) {
   const classes = header?.classes;
   const [title] = STATES[tile.state];
   put(get("label"), classes ? classes.label : "no result");
-  put(get("stability"), classes ? (classes.stable ? "stable" : "settling") : "");
+  put(get("stability"), classes ? certainty(classes) : "");
   get("stability").dataset.stable = String(classes?.stable ?? true);
   get("label").style.setProperty("--class", classes?.stable ? classColour(classes.label, classes.names) : "");
   get("verdict-note").hidden = !past;

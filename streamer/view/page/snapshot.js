@@ -1,5 +1,6 @@
 // Save what is on screen: the picture with its overlay and its facts as PNG, and the result as JSON.
 
+import { certainty } from "./message.js";
 import { paint } from "./paint.js";
 import { ageText } from "./panel.js";
 import { STATES } from "./tile.js";
@@ -41,7 +42,7 @@ function compose(tile, look, age) {
   ctx.fillStyle = "#d6dce2";
   const [title] = STATES[tile.state];
   const facts = [header.source, `frame ${header.frame_id}`, title, `age ${ageText(age)}`];
-  if (header.classes) facts.push(`${header.classes.label}${header.classes.stable ? "" : " (settling)"}`);
+  if (header.classes) facts.push(`${header.classes.label}${header.classes.stable ? "" : ` (${certainty(header.classes)})`}`);
   ctx.fillText(facts.join("  ·  "), 14, at.height + FOOTER / 2);
   ctx.textAlign = "right";
   ctx.fillText("Research use only. Not for diagnosis.", at.width - 14, at.height + FOOTER / 2);

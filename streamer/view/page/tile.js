@@ -1,7 +1,8 @@
 // One source: what is known of it, and its place on the stage.
 
-import { fit, lesionStyle, paint } from "./paint.js";
 import { HISTORY_MS } from "./chart.js";
+import { certainty } from "./message.js";
+import { fit, lesionStyle, paint } from "./paint.js";
 
 const RATE_OVER_MS = 2000;
 
@@ -177,7 +178,7 @@ export class Tile {
     this.classChip.hidden = !header.classes;
     if (!header.classes) return;
     const { label, stable } = header.classes;
-    this.classChip.textContent = past ? `last: ${label}` : stable ? label : `${label}, settling`;
+    this.classChip.textContent = past ? `last: ${label}` : stable ? label : `${label}, ${certainty(header.classes)}`;
     this.classChip.style.color = past || !stable ? "" : lesionStyle(header, false).colour;
   }
 

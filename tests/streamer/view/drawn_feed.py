@@ -102,6 +102,7 @@ class DrawnFeed:
         self.state = FeedState.LIVE
         self.label = "malignant"
         self.stable = True
+        self.uncertain = False
         self.pictures = True
         self.age_s = 0.02
         self.vary = False
@@ -214,7 +215,7 @@ class DrawnFeed:
             frame=Size(WIDTH + 2 * OFFSET[0], HEIGHT + 2 * OFFSET[1]),
             region=Region(OFFSET[0], OFFSET[1], WIDTH, HEIGHT),
             pixel_spacing_mm=self.spacing_mm,
-            classes=Classes(NAMES, raw, raw, label, self.stable, raw[2]) if live else None,
+            classes=Classes(NAMES, raw, raw, label, self.stable, raw[2], self.uncertain) if live else None,
             lesions=[self._lesion(mask)] if live and label != "normal" else [],
             mask=Mask(MASK_SIDE, MASK_SIDE) if live else None,
             view_change="cut" if number % 150 == 1 else None,

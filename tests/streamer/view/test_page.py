@@ -209,6 +209,9 @@ def test_the_panel_shows_class_stability_and_diameters(live: Page, feed: DrawnFe
     feed.spacing_mm = None
     feed.stable = False
     live.wait_for_selector("#stability:text-is('settling')")
+    feed.uncertain = True
+    live.wait_for_selector("#stability:text-is('uncertain')")
+    live.wait_for_selector(".tile:has-text('malignant, uncertain')")
     live.wait_for_selector("#lesions .size:has-text(' px')")
 
 
