@@ -1,21 +1,37 @@
 """Labelled images in memory: what every reader returns and the trainer draws from."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from models.fit import Fitter
 from models.networks.registry import CLASSES
+from train.pictures import DataError, Pixels, read_gray, read_mask
 
-Pixels = NDArray[np.uint8]
+__all__ = ["UNKNOWN_LABEL", "Box", "DataError", "Images", "Pixels", "Study", "fit", "join", "read_gray"]
+
+UNKNOWN_LABEL = -100
+"""Label of an image whose class is not known; the class losses leave it out."""
+MEMORY_LIMIT_BYTES = 4_000_000_000
+"""A set larger than this is kept in a mapped file instead of in memory."""
 
 
-class DataError(ValueError):
-    """A data set cannot be used as it is; the message names the file and says what to do."""
+class Box(NamedTuple):
+    """Where a lesion lies, without its outline, in pixels of the source picture."""
+
+    x: float
+    """Left edge."""
+    y: float
+    """Upper edge."""
+    width: float
+    height: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +40,26 @@ class Study:
 
     name: str
     """Unique in its data set."""
-    label: str
-    """One of `models.networks.registry.CLASSES`."""
+    label: str | None
+    """One of `models.networks.registry.CLASSES`; None where it is not known."""
     group: int
-    """Images of one group show the same lesion; no split may straddle them."""
+    """Images of one group show the same lesion or patient; no split may straddle them."""
     image: Path
-    masks: tuple[Path, ...]
-    """Their union is the lesion; none where the image has no lesion."""
+    masks: tuple[Path, ...] | None
+    """Their union is the lesion; none where the image has no lesion; None where it is not annotated."""
+    boxes: tuple[Box, ...] = field(default=(), kw_only=True)
+    """Location labels, for images without masks."""
+    gland: Path | None = field(default=None, kw_only=True)
+    """Mask of the glandular tissue."""
+    patient: str | None = field(default=None, kw_only=True)
+    spacing_mm: tuple[float, float] | None = field(default=None, kw_only=True)
+    """Width and height of a source pixel."""
+    source: str = field(default="", kw_only=True)
+    """Name of its data set."""
+
+
+def _unset() -> NDArray[Any]:
+    return np.empty(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +73,36 @@ class Images:
     masks: Pixels
     """M x H x W: 255 in a lesion, 0 elsewhere, values between on the rim of resized masks."""
     labels: NDArray[np.int64]
-    """M: index into `CLASSES`."""
+    """M: index into `CLASSES`, or `UNKNOWN_LABEL`."""
+    masked: NDArray[np.bool_] = field(default_factory=_unset, kw_only=True)
+    """M: the mask is the truth, also where it is empty (default: all are)."""
+    boxed: NDArray[np.bool_] = field(default_factory=_unset, kw_only=True)
+    """M: the mask's row holds filled boxes, the lesion's place and not its outline (default: none does)."""
+    glands: Pixels | None = field(default=None, kw_only=True)
+    """M x H x W: 255 in glandular tissue; None where no image has it annotated."""
+    gland_known: NDArray[np.bool_] = field(default_factory=_unset, kw_only=True)
+    """M: the gland's row is the truth."""
+    spacing_mm: NDArray[np.float64] = field(default_factory=_unset, kw_only=True)
+    """M x 2: width and height of a pixel of this grid; NaN where it is not known (default)."""
+    sources: tuple[str, ...] = field(default=(), kw_only=True)
+    """M: name of the data set (default: empty)."""
+
+    def __post_init__(self) -> None:
+        """Fill in what was left out and check that there is one row an image."""
+        count = len(self.names)
+        defaults: dict[str, Any] = {
+            "masked": np.ones(count, bool),
+            "boxed": np.zeros(count, bool),
+            "gland_known": np.zeros(count, bool),
+            "spacing_mm": np.full((count, 2), np.nan),
+            "sources": ("",) * count,
+        }
+        for name, default in defaults.items():
+            if len(getattr(self, name)) == 0:
+                object.__setattr__(self, name, default)
+        for name in ("groups", "pixels", "masks", "labels", *defaults):
+            if len(getattr(self, name)) != count:
+                raise ValueError(f"{name} has {len(getattr(self, name))} rows, there are {count} images")
 
     def __len__(self) -> int:
         """Count images."""
@@ -59,50 +117,70 @@ class Images:
             self.pixels[rows],
             self.masks[rows],
             self.labels[rows],
+            masked=self.masked[rows],
+            boxed=self.boxed[rows],
+            glands=None if self.glands is None else self.glands[rows],
+            gland_known=self.gland_known[rows],
+            spacing_mm=self.spacing_mm[rows],
+            sources=tuple(self.sources[row] for row in rows),
         )
 
 
-def read_images(studies: Iterable[Study], size: int) -> Images:
+class _Decoded(NamedTuple):
+    width: int
+    height: int
+
+
+def read_images(studies: Iterable[Study], size: int, *, memory_bytes: int = MEMORY_LIMIT_BYTES) -> Images:
     """Decode images and masks and bring them to one size, as the live path does (aspect ratio ignored).
 
+    A set that needs more than `memory_bytes` is kept in a file without a name in the temporary folder, mapped
+    into memory, which goes when the arrays go.
+
     :param size: side of the square they are brought to, in pixels.
-    :raises DataError: if a file cannot be read or a mask has another size than its image.
+    :raises DataError: if a file cannot be read, a mask has another size than its image, or the temporary
+        folder has no room for a set that is too large for the memory.
     """
     studies = list(studies)
-    pixels = np.empty((len(studies), size, size), np.uint8)
-    masks = np.zeros_like(pixels)
-    for row, study in enumerate(studies):
+    with_glands = any(study.gland is not None for study in studies)
+    planes = 3 if with_glands else 2
+    stack = _allocate((planes, len(studies), size, size), memory_bytes)
+
+    def decode(row: int) -> _Decoded:
+        study = studies[row]
         picture = read_gray(study.image)
-        lesion = np.zeros_like(picture)
-        for path in study.masks:
-            mask = read_gray(path)
-            if mask.shape != picture.shape:
-                raise DataError(
-                    f"{path} is {mask.shape[1]} x {mask.shape[0]} pixels, its image {study.image.name} is "
-                    f"{picture.shape[1]} x {picture.shape[0]}; a mask must have its image's size"
-                )
-            lesion[mask > 127] = 255
-        fit(picture, pixels[row])
-        fit(lesion, masks[row])
+        height, width = picture.shape
+        fit(picture, stack[0, row])
+        fit(_lesion(study, picture.shape), stack[1, row])
+        if study.gland is not None:
+            fit(_checked_mask(study.gland, study, picture.shape), stack[2, row])
+        return _Decoded(width, height)
+
+    # OpenCV decodes and resizes without the interpreter's lock.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        decoded = list(pool.map(decode, range(len(studies))))
+    spacing = np.full((len(studies), 2), np.nan)
+    for row, (study, source) in enumerate(zip(studies, decoded, strict=True)):
+        if study.spacing_mm is not None:
+            spacing[row] = np.multiply(study.spacing_mm, (source.width / size, source.height / size))
     return Images(
         tuple(study.name for study in studies),
         np.array([study.group for study in studies], np.int64),
-        pixels,
-        masks,
-        np.array([CLASSES.index(study.label) for study in studies], np.int64),
+        stack[0],
+        stack[1],
+        np.array([label_index(study.label) for study in studies], np.int64),
+        masked=np.array([study.masks is not None for study in studies], bool),
+        boxed=np.array([study.masks is None and bool(study.boxes) for study in studies], bool),
+        glands=stack[2] if with_glands else None,
+        gland_known=np.array([study.gland is not None for study in studies], bool),
+        spacing_mm=spacing,
+        sources=tuple(study.source for study in studies),
     )
 
 
-def read_gray(path: Path) -> Pixels:
-    """Decode a picture as H x W gray.
-
-    :raises DataError: if it is missing, truncated or no picture.
-    """
-    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if picture is None:
-        problem = "is no picture that can be decoded" if path.is_file() else "does not exist"
-        raise DataError(f"{path} {problem}; replace it, or remove it from the data set")
-    return np.asarray(picture, np.uint8)
+def label_index(label: str | None) -> int:
+    """Number a class, or say that it is not known."""
+    return UNKNOWN_LABEL if label is None else CLASSES.index(label)
 
 
 def fit(picture: Pixels, out: Pixels) -> None:
@@ -112,12 +190,21 @@ def fit(picture: Pixels, out: Pixels) -> None:
 
 def shrink(images: Images, size: int) -> Images:
     """Bring images to a smaller square, as `read_images` would have read them."""
-    pixels = np.empty((len(images), size, size), np.uint8)
-    masks = np.empty_like(pixels)
-    for row in range(len(images)):
-        fit(images.pixels[row], pixels[row])
-        fit(images.masks[row], masks[row])
-    return Images(images.names, images.groups, pixels, masks, images.labels)
+
+    def shrunk(planes: Pixels) -> Pixels:
+        out = np.empty((len(planes), size, size), np.uint8)
+        for row in range(len(planes)):
+            fit(planes[row], out[row])
+        return out
+
+    scale = np.array([images.pixels.shape[2], images.pixels.shape[1]]) / size
+    return replace(
+        images,
+        pixels=shrunk(images.pixels),
+        masks=shrunk(images.masks),
+        glands=None if images.glands is None else shrunk(images.glands),
+        spacing_mm=images.spacing_mm * scale,
+    )
 
 
 def join(parts: Iterable[Images]) -> Images:
@@ -127,10 +214,59 @@ def join(parts: Iterable[Images]) -> Images:
     for part in parts:
         groups.append(part.groups + offset)
         offset = int(groups[-1].max(initial=offset)) + 1
+    glands = None
+    if any(part.glands is not None for part in parts):
+        glands = np.concatenate(
+            [np.zeros_like(part.masks) if part.glands is None else part.glands for part in parts]
+        )
     return Images(
         tuple(name for part in parts for name in part.names),
         np.concatenate(groups),
         np.concatenate([part.pixels for part in parts]),
         np.concatenate([part.masks for part in parts]),
         np.concatenate([part.labels for part in parts]),
+        masked=np.concatenate([part.masked for part in parts]),
+        boxed=np.concatenate([part.boxed for part in parts]),
+        glands=glands,
+        gland_known=np.concatenate([part.gland_known for part in parts]),
+        spacing_mm=np.concatenate([part.spacing_mm for part in parts]),
+        sources=tuple(source for part in parts for source in part.sources),
     )
+
+
+def _lesion(study: Study, shape: Sequence[int]) -> Pixels:
+    lesion = np.zeros((shape[0], shape[1]), np.uint8)
+    if study.masks is not None:
+        for path in study.masks:
+            np.maximum(lesion, _checked_mask(path, study, shape), out=lesion)
+        return lesion
+    for box in study.boxes:
+        left, top = max(round(box.x), 0), max(round(box.y), 0)
+        lesion[top : round(box.y + box.height), left : round(box.x + box.width)] = 255
+    return lesion
+
+
+def _checked_mask(path: Path, study: Study, shape: Sequence[int]) -> Pixels:
+    mask = read_mask(path)
+    if mask.shape != tuple(shape):
+        raise DataError(
+            f"{path} is {mask.shape[1]} x {mask.shape[0]} pixels, its image {study.image.name} is "
+            f"{shape[1]} x {shape[0]}; a mask must have its image's size"
+        )
+    return mask
+
+
+def _allocate(shape: tuple[int, ...], memory_bytes: int) -> Pixels:
+    needed = int(np.prod(shape))
+    if needed <= memory_bytes:
+        return np.empty(shape, np.uint8)
+    with tempfile.TemporaryFile() as file:
+        try:
+            # Reserved now: a hole in the file that finds the disk full later would kill the process.
+            os.posix_fallocate(file.fileno(), 0, needed)
+        except OSError as error:
+            raise DataError(
+                f"{tempfile.gettempdir()} has no room for {needed / 1e9:.1f} GB of decoded images "
+                f"({error.strerror}); free some, or set TMPDIR to a folder with room"
+            ) from None
+        return np.memmap(file, np.uint8, "r+", shape=shape)
