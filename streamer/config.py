@@ -159,7 +159,7 @@ class ModelConfig(_Section):
     """What analyses the frames."""
 
     artifact: str = "default"
-    """An exported model (.onnx), or `default` for the one that ships."""
+    """An exported model (.onnx), `default`, or `auto`: the best that keeps up with source.fps."""
     runtime: str = "auto"
     """Engine: auto (measured), tensorrt, openvino, onnxruntime or kserve."""
     server: str = ""

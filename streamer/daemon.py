@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 from models.artifact import Artifact, ArtifactError, load_artifact
+from models.ladder import Ladder, climb
 from models.runtimes import EngineError, Session, load
 from streamer.analysis import INTENDED_USE, Model
 from streamer.analyzer import Analyzer, EngineGaveUp
@@ -42,6 +43,9 @@ log = logging.getLogger(__name__)
 EXIT_CANNOT_START = 2
 EXIT_ENGINE_FAILED = 3
 
+ASSUMED_FPS = 30.0
+"""What a source delivers unless `source.fps` says otherwise, where a model is chosen for it."""
+
 _HANG_SHOWN_S = 1.5
 
 
@@ -67,6 +71,7 @@ class Daemon:
         self._supervisor = Supervisor()
         self._started_at = time.monotonic()
         self._model: Model | None = None
+        self._ladder: Ladder | None = None
         self._feeds = [
             Feed(source, config.feed, bell=self._bell, tell=self._on_event) for source in config.source
         ]
@@ -185,6 +190,24 @@ class Daemon:
             session.close()
             raise
         return Loaded(session, describe(artifact, session))
+
+    def _choose(self) -> Artifact:
+        """Take the most accurate model that ships and keeps up with the fastest source."""
+        config = self._config.model
+        if config.runtime == "kserve":
+            raise ArtifactError("model.artifact = auto measures this machine: for kserve, name the model")
+        artifact, self._ladder = climb(
+            fps=max(source.fps or ASSUMED_FPS for source in self._config.source),
+            runtime=config.runtime,
+            precision=config.precision,
+            threads=config.threads,
+            batch=len(self._feeds),
+            classes=config.classes,
+            cache_dir=cache_directory(),
+        )
+        tell = log.info if self._ladder.keeps_up else log.warning
+        tell("auto takes the model %s: %s", self._ladder.taken, self._ladder.reason)
+        return artifact
 
     def _prepare(self, publisher: Publisher) -> tuple[ModelSwap, Analyzer, Preview | None]:
         """Load and warm the model while the sources open; then check that they did."""
@@ -361,6 +384,7 @@ class Daemon:
                 "precision": self._model.precision,
                 "sha256": self._model.sha256,
             },
+                "chosen": "configured" if self._ladder is None else self._ladder.reason,
             "sources": [
                 {
                     "name": feed.name,

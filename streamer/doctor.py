@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from models.ladder import Ladder
 from models.runtimes import ENGINES
 from streamer.inspection import DefaultModel, Report, collect
 
@@ -47,6 +48,7 @@ def render(report: Report) -> RenderableType:
         *_accelerators(report),
         _heading("Default model"),
         *_model(report.model),
+        *_models_that_ship(report.ladder),
         _heading("Capture devices"),
         _table((device.path, device.usable, device.name, device.problem) for device in report.capture_devices)
         if report.capture_devices
@@ -119,6 +121,24 @@ def _model(model: DefaultModel) -> Iterator[Text]:
         yield Text(f"trained on {data['name']} ({data['licence']})")
     yield Text(f"intended use: {card['intended_use']}")
     yield Text(f"{model.path}, sha256 {(model.sha256 or '')[:16]}...", "dim")
+
+
+def _models_that_ship(ladder: Ladder | None) -> Iterator[RenderableType]:
+    if ladder is None:
+        return
+    yield Text(
+        f'model.artifact = "auto", {1e3 / ladder.interval_ms:.0f} fps: {ladder.taken}, {ladder.reason}'
+    )
+    if len(ladder.rungs) > 1:
+        yield _table(
+            (
+                rung.name,
+                rung.name == ladder.taken,
+                "not comparable" if rung.accuracy is None else f"Dice and AUC {rung.accuracy:.3f}",
+                rung.problem or f"p99 {rung.p99_ms:.3g} ms on {rung.runtime} {rung.precision}",
+            )
+            for rung in ladder.rungs
+        )
 
 
 def _command(command: str) -> Text:

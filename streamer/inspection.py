@@ -13,9 +13,10 @@ import av
 import msgspec
 
 from models.artifact import ArtifactError, load_artifact
+from models.ladder import Ladder, climb
 from models.runtimes import EngineError, EngineUnavailable, available, choose, choose_for, cpu
 from streamer.capture_devices import CaptureDevice, capture_devices
-from streamer.daemon import cache_directory
+from streamer.daemon import ASSUMED_FPS, cache_directory
 
 # Name people know -> the decoders that do it, any of which will do. FFmpeg's own `av1` needs a GPU.
 DECODERS = {
@@ -131,10 +132,12 @@ class Report:
     inputs: tuple[Input, ...]
     packages: tuple[Package, ...]
     model: DefaultModel
+    ladder: Ladder | None = None
+    """The models that ship, and the one that `model.artifact = "auto"` takes; None if none can be run."""
 
 
 def collect() -> Report:
-    """Look at this machine; no device is started, and nothing is kept but which engine is fastest."""
+    """Look at this machine; no device is started, and nothing is kept but how fast engines are."""
     engines = tuple(
         EngineReport(
             status.name, status.usable, status.version, status.precisions, status.reason, status.install
@@ -162,7 +165,15 @@ def collect() -> Report:
         inputs=tuple(_inputs()),
         packages=tuple(optional_packages(_requirements())),
         model=_default_model(),
+        ladder=_ladder(),
     )
+
+
+def _ladder() -> Ladder | None:
+    try:
+        return climb(fps=ASSUMED_FPS, cache_dir=cache_directory())[1]
+    except (ArtifactError, EngineError):
+        return None  # the engines and the default model say why
 
 
 def _auto(engines: tuple[EngineReport, ...]) -> AutoChoice:

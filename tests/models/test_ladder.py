@@ -14,6 +14,7 @@ from models.artifact import Artifact, ArtifactError, load_artifact, zoo_names
 from models.ladder import SHARE, Ladder, accuracy, climb
 from models.runtimes.base import EngineError, EngineFailed, RuntimeDescription, Session
 from tests.models.tiny import save, tiny_card, tiny_model
+from tests.streamer.running import running
 
 COST_S = {"plain": 0.002, "good": 0.010, "best": 0.040}
 FIGURES = {"plain": 0.6, "good": 0.7, "best": 0.8}
@@ -226,3 +227,12 @@ def test_the_model_that_ships_is_judged() -> None:
         pytest.skip("no model ships with this checkout")
     card = load_artifact("default").card
     assert 0.5 < (accuracy(card) or 0) < 1
+
+
+def test_a_daemon_takes_the_model_and_says_why(tmp_path: Path) -> None:
+    with running("auto", "phantom:?width=96&height=96", XDG_CACHE_HOME=str(tmp_path)) as daemon:
+        daemon.wait_for(lambda: daemon.status()["ready"])
+        model = daemon.status()["model"]
+    assert model["sha256"] == load_artifact(model["name"]).sha256
+    assert "that ships" in model["chosen"]
+    assert list((tmp_path / "sonostream" / "ladder").glob("*.json"))

@@ -76,7 +76,7 @@ class Daemon:
 
 @contextmanager
 def running(
-    model: Path, *arguments: str, program: Callable[..., list[str]] = sonostream, **environment: str
+    model: Path | str, *arguments: str, program: Callable[..., list[str]] = sonostream, **environment: str
 ) -> Iterator[Daemon]:
     """Start a daemon on free ports with these sources and flags.
 

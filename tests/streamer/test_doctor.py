@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from models.ladder import Ladder, Rung
 from models.runtimes import available
 from streamer.capture_devices import CaptureDevice, capture_devices
 from streamer.doctor import Report, collect, render
@@ -199,3 +200,14 @@ def test_the_command_prints_json_for_programs_without_importing_torch() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(json.loads(run.stdout)) == {field.name for field in dataclasses.fields(Report)}
     assert run.stderr == ""
+
+
+def test_the_models_that_ship_are_shown_with_the_one_that_auto_takes(report: Report) -> None:
+    best = Rung("large", "1", "0" * 64, 0.8, "openvino", "bf16", 30.0, 41.0)
+    taken = Rung("small", "1", "1" * 64, 0.7, "openvino", "bf16", 5.0, 6.0)
+    ladder = Ladder((best, taken), "small", 1000 / 30)
+    text = shown(dataclasses.replace(report, ladder=ladder))
+    assert (
+        'model.artifact = "auto", 30 fps: small, the most accurate of 2 that is fast enough: p99 6 ms' in text
+    )
+    assert "Dice and AUC 0.800  p99 41 ms on openvino bf16" in text
