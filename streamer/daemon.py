@@ -173,7 +173,7 @@ class Daemon:
     def _load(self) -> Loaded:
         """Read, verify, load and warm the model that is configured."""
         config = self._config.model
-        artifact = load_artifact(config.artifact)
+        artifact = self._choose() if config.artifact == "auto" else load_artifact(config.artifact)
         check_classes(artifact, config.classes)
         session = load(
             artifact,
@@ -383,8 +383,8 @@ class Daemon:
                 "runtime": self._model.runtime,
                 "precision": self._model.precision,
                 "sha256": self._model.sha256,
-            },
                 "chosen": "configured" if self._ladder is None else self._ladder.reason,
+            },
             "sources": [
                 {
                     "name": feed.name,
