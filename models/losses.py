@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,6 +16,25 @@ from models.networks.base import IMAGENET_MEAN, IMAGENET_STD
 from models.networks.blocks import full_precision
 from models.networks.vgg import VGG16
 from models.networks.weights import load_weights
+
+
+def mean_over(losses: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of the losses of the chosen images; 0, with a gradient of 0, where there are none.
+
+    Where several processes train together they divide by their average count, so that the mean of their
+    gradients is that of one process with all the images.
+
+    :param losses: N.
+    :param chosen: N, bool.
+    :return: a scalar.
+    """
+    count = chosen.sum().to(losses.dtype)
+    least = 1.0
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(count)
+        least = 1 / dist.get_world_size()
+        count = count * least
+    return torch.where(chosen, losses, 0).sum() / count.clamp(min=least)
 
 
 def dice_loss(probability: Tensor, target: Tensor, *, squared: bool = False, smooth: float = 1.0) -> Tensor:
@@ -51,12 +71,17 @@ def coarse_dice_loss(coarse_logits: Tensor, lesion: Tensor, gland: Tensor, has_g
     :param has_gland: N, bool.
     :return: a scalar, the mean over images.
     """
+    return coarse_dice_terms(coarse_logits, lesion, gland, has_gland).mean()
+
+
+def coarse_dice_terms(coarse_logits: Tensor, lesion: Tensor, gland: Tensor, has_gland: Tensor) -> Tensor:
+    """Compute `coarse_dice_loss` before its mean: N."""
     p = full_precision(coarse_logits).softmax(dim=1)
     gland = gland * (1 - lesion)
     full = dice_terms(p, torch.cat([(1 - lesion) * (1 - gland), gland, lesion], dim=1), squared=True)
     two = torch.cat([p[:, :2].sum(dim=1, keepdim=True), p[:, 2:]], dim=1)
     partial = dice_terms(two, torch.cat([1 - lesion, lesion], dim=1), squared=True)
-    return torch.where(has_gland, full.mean(dim=1), partial.mean(dim=1)).mean()
+    return torch.where(has_gland, full.mean(dim=1), partial.mean(dim=1))
 
 
 class DynamicWeightAverage:
@@ -122,8 +147,14 @@ class LossNet(nn.Module):
         :param target: N x 1 x H x W in [0, 1].
         :return: a scalar, the sum over the four levels.
         """
-        pairs = zip(self.features(probability), self.features(target), strict=True)
-        return torch.stack([F.mse_loss(f_p, f_g) for f_p, f_g in pairs]).sum()
+        return self.distances(probability, target).mean()
+
+    def distances(self, probability: Tensor, target: Tensor) -> Tensor:
+        """Compare masks image by image: N x 1 x H x W twice -> N."""
+        with torch.no_grad():
+            truth = self.features(target)
+        pairs = zip(self.features(probability), truth, strict=True)
+        return torch.stack([(f_p - f_g).square().mean(dim=(1, 2, 3)) for f_p, f_g in pairs]).sum(dim=0)
 
     def features(self, mask: Tensor) -> list[Tensor]:
         """Compute F^1 to F^4 of an N x 1 x H x W mask, brought to 256 x 256 and to ImageNet's statistics."""
@@ -182,12 +213,19 @@ def localization_loss(
     :param alpha: weight of the images without a mask.
     :return: a scalar; each term is the mean over its images, 0 where there are none.
     """
+    known = mean_over(location_terms(mask_logits, target), has_mask)
+    return known + alpha * mean_over(location_terms(mask_logits, pseudo), use_pseudo & ~has_mask)
+
+
+def location_terms(mask_logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy of LA-Net's masks (its eq 6), image by image.
+
+    As printed, eq 6 has no term for the background and its minimum is a mask that is all lesion.
+
+    :param mask_logits: N x 1 x S x S.
+    :param target: N x 1 x H x W in [0, 1]; brought to S x S by bilinear interpolation, where it stays soft.
+    :return: N.
+    """
     logits = full_precision(mask_logits)
     soft = F.interpolate(target.to(logits.dtype), logits.shape[2:], mode="bilinear", align_corners=True)
-
-    def mean_bce(expected: Tensor, chosen: Tensor) -> Tensor:
-        losses = F.binary_cross_entropy_with_logits(logits, expected.to(logits.dtype), reduction="none")
-        per_image = losses.mean(dim=(1, 2, 3))
-        return (per_image * chosen).sum() / chosen.sum().clamp(min=1)
-
-    return mean_bce(soft, has_mask) + alpha * mean_bce(pseudo, use_pseudo & ~has_mask)
+    return F.binary_cross_entropy_with_logits(logits, soft, reduction="none").mean(dim=(1, 2, 3))
