@@ -1,0 +1,68 @@
+"""Figures of merit, by the definitions of the five papers. Masks are compared at the network's grid."""
+
+from train.metrics.classification import (
+    Rates,
+    Roc,
+    accuracy,
+    auc,
+    auc_macro,
+    balanced_accuracy,
+    confusion,
+    macro,
+    one_versus_rest,
+    roc,
+    weighted,
+)
+from train.metrics.overlap import (
+    Bools,
+    Floats,
+    Ints,
+    dice,
+    false_positive_rate,
+    fpr,
+    jaccard,
+    pixel_accuracy,
+    pixel_specificity,
+    tfpr,
+    tpr,
+)
+from train.metrics.reliability import Bin, brier, calibration_error, reliability
+from train.metrics.spread import Interval, MeanSd, bootstrap, bootstrap_all, mean_sd
+from train.metrics.surface import Distances, Empty, distances
+
+__all__ = [
+    "Bin",
+    "Bools",
+    "Distances",
+    "Empty",
+    "Floats",
+    "Interval",
+    "Ints",
+    "MeanSd",
+    "Rates",
+    "Roc",
+    "accuracy",
+    "auc",
+    "auc_macro",
+    "balanced_accuracy",
+    "bootstrap",
+    "bootstrap_all",
+    "brier",
+    "calibration_error",
+    "confusion",
+    "dice",
+    "distances",
+    "false_positive_rate",
+    "fpr",
+    "jaccard",
+    "macro",
+    "mean_sd",
+    "one_versus_rest",
+    "pixel_accuracy",
+    "pixel_specificity",
+    "reliability",
+    "roc",
+    "tfpr",
+    "tpr",
+    "weighted",
+]

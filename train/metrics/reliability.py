@@ -1,0 +1,43 @@
+"""Whether probabilities mean what they say."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from train.metrics.overlap import Floats, Ints
+
+
+class Bin(NamedTuple):
+    """Images whose most probable class is about equally sure."""
+
+    confidence: float
+    """Mean probability of the most probable class."""
+    accuracy: float
+    """Share of them where it is the true one."""
+    images: int
+
+
+def reliability(probabilities: Floats, labels: Ints, bins: int = 10) -> list[Bin]:
+    """Sort images into equal-width bins of confidence; empty bins are left out.
+
+    :param probabilities: M x K.
+    :param labels: M.
+    """
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    counts = np.bincount(which, minlength=bins)
+    sure, correct = np.bincount(which, confidence, bins), np.bincount(which, right, bins)
+    return [Bin(sure[i] / counts[i], correct[i] / counts[i], int(counts[i])) for i in np.flatnonzero(counts)]
+
+
+def calibration_error(probabilities: Floats, labels: Ints, bins: int = 10) -> float:
+    """Expected calibration error: |confidence - accuracy| over equal-width bins, weighted by their size."""
+    parts = reliability(probabilities, labels, bins)
+    return sum(abs(part.confidence - part.accuracy) * part.images for part in parts) / max(1, len(labels))
+
+
+def brier(probabilities: Floats, labels: Ints) -> float:
+    """Brier score: mean squared distance of the probabilities from the truth, 0 to 2."""
+    truth = np.eye(probabilities.shape[1])[labels]
+    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
