@@ -230,9 +230,11 @@ class RecordConfig(_Section):
     """A recording of everything that is analysed (MCAP; needs `pip install 'sonostream[formats]'`)."""
 
     path: str | None = None
-    """File to create, never overwritten; `{time}` in it becomes the start's time. None records nothing."""
+    """File to create, numbered where there is one; `{time}` in it becomes the start's time. None: nothing."""
     pictures: bool = True
-    """Keep the region's pixels, lossless; without them a recording can't be run again."""
+    """Keep the region's pixels; without them a recording can't be run again."""
+    pixels: Literal["png", "ffv1", "h264"] = "png"
+    """How they are kept: png and ffv1 (a sixth smaller) lossless, h264 small and not exact."""
 
 
 class OpenIGTLinkConfig(_Section):

@@ -1,5 +1,6 @@
 """Records what the daemon sees and says, on a thread of its own."""
 
+import itertools
 import logging
 import threading
 import time
@@ -7,14 +8,13 @@ from collections import deque
 from importlib.metadata import version
 from pathlib import Path
 
-import cv2
 import msgspec
 import numpy as np
 
 from streamer.analysis import Event
 from streamer.feed import EventKind, Feed
-from streamer.frame import Frame
-from streamer.recording import Picture, RecordingWriter
+from streamer.recorded_pictures import Coding, PictureEncoder, encode_png
+from streamer.recording import Picture, RecordingExists, RecordingWriter
 from streamer.region import inside
 from streamer.sinks import Result, Sink
 
@@ -23,33 +23,34 @@ log = logging.getLogger(__name__)
 # A second of one 60 fps source: a disk that hesitates loses nothing, and memory stays bounded.
 _CAPACITY = 64
 _SYNC_EVERY_S = 0.5
-# Speckle repeats nothing that a search for repetitions could find: without it a picture takes a quarter of
-# the time and no more room.
-_PNG = [
-    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
-    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
-    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB),
-]
+_MOST_OF_ONE_NAME = 10_000
 
 
 class Recorder(Sink):
     """Writes every result to a recording; frames a slow or full disk costs are counted."""
 
-    def __init__(self, path: Path, *, pictures: bool, config: str, publisher: str) -> None:
-        """Create the recording.
+    def __init__(
+        self, path: Path, *, pictures: bool, config: str, publisher: str, coding: Coding = "png"
+    ) -> None:
+        """Create the recording, beside one of that name: `study.mcap`, then `study-2.mcap`.
 
-        :param pictures: keep the region's pixels, lossless; without them a recording can't be run again.
+        A daemon that was killed is started again with the same path; nobody's recording is overwritten, and
+        none keeps it from starting.
+
+        :param pictures: keep the region's pixels; without them a recording can't be run again.
         :param config: the resolved configuration as TOML.
         :param publisher: identity of the daemon, for events.
-        :raises RecordingError: if the file exists or cannot be created.
+        :param coding: how pictures are coded: `png` and `ffv1` are lossless.
+        :raises RecordingError: if the file cannot be created.
         """
         super().__init__("recorder", capacity=_CAPACITY)
-        self.path = expand(path)
+        self.path, self._writer = _create(expand(path), config)
         self._pictures = pictures
+        self._coding: Coding = coding
+        self._encoders: dict[str, PictureEncoder] = {}
         self._publisher = publisher
-        self._writer = RecordingWriter(self.path, config=config, version=version("sonostream"))
         self._events: deque[Event] = deque(maxlen=1024)
-        self._event_seq = 0
+        self._event_seq = itertools.count()
         self._stopping = threading.Event()
         self._synced_at = time.monotonic()
         self._unsynced = False
@@ -61,7 +62,7 @@ class Recorder(Sink):
             Event(
                 publisher=self._publisher,
                 source=feed.name,
-                seq=self._event_seq,
+                seq=next(self._event_seq),
                 kind=kind,
                 state=feed.state,
                 at=time.time_ns(),
@@ -72,7 +73,6 @@ class Recorder(Sink):
                 dropped=accounts.dropped,
             )
         )
-        self._event_seq += 1
 
     def handle(self, result: Result) -> None:
         """Encode and write one result.
@@ -84,11 +84,11 @@ class Recorder(Sink):
         analysis = msgspec.structs.replace(
             analysis, published_monotonic=analysis.captured_monotonic + int(total * 1e9), age=total
         )
-        picture = encode_lossless(result.frame, result) if self._pictures else None
+        picture = self._encode(result) if self._pictures else None
         mask = None
         if analysis.mask is not None:
             shape = (analysis.mask.height, analysis.mask.width)
-            mask = _png(np.frombuffer(result.mask, np.uint8).reshape(shape))
+            mask = encode_png(np.frombuffer(result.mask, np.uint8).reshape(shape))
         self._writer.add(analysis, mask, picture)
 
     def _run(self) -> None:
@@ -106,6 +106,8 @@ class Recorder(Sink):
                     self._writer.sync()
             except Exception as error:
                 self.dropped += result is not None
+                for encoder in self._encoders.values():
+                    encoder.restart()
                 self._complaints.say(
                     type(error).__name__, "recording to %s fails: %s; analysis goes on", self.path, error
                 )
@@ -113,6 +115,15 @@ class Recorder(Sink):
             self._writer.close()
         except OSError as error:
             log.warning("the end of %s could not be written (%s): it is still readable", self.path, error)
+
+    def _encode(self, result: Result) -> Picture:
+        """Code the region of a frame, in the range the source gave it."""
+        name = result.analysis.source
+        encoder = self._encoders.get(name)
+        if encoder is None:
+            encoder = self._encoders[name] = PictureEncoder(self._coding)
+        pixels = inside(result.analysis.region, result.frame.pixels)
+        return encoder.encode(pixels, full_range=result.frame.full_range)
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Write what waits, then the index."""
@@ -124,18 +135,18 @@ class Recorder(Sink):
         self.dropped += len(self._mailbox.close())
 
 
-def encode_lossless(frame: Frame, result: Result) -> Picture:
-    """Return the region of a frame as PNG, in the range the source gave it."""
-    pixels = inside(result.analysis.region, frame.pixels)
-    if pixels.ndim == 3:
-        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), np.uint8)
-    return Picture(_png(pixels), "png", frame.full_range)
-
-
 def expand(path: Path) -> Path:
     """Replace `{time}` in a path by the time of day in UTC, so that every start has a file of its own."""
     return Path(str(path).replace("{time}", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())))
 
 
-def _png(pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> bytes:
-    return cv2.imencode(".png", pixels, _PNG)[1].tobytes()
+def _create(path: Path, config: str) -> tuple[Path, RecordingWriter]:
+    free, number = path, 1
+    while True:
+        try:
+            return free, RecordingWriter(free, config=config, version=version("sonostream"))
+        except RecordingExists:
+            number += 1
+            if number > _MOST_OF_ONE_NAME:
+                raise
+            free = path.with_stem(f"{path.stem}-{number}")

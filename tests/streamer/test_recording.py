@@ -148,7 +148,9 @@ def test_nobody_else_may_read_a_recording_and_none_is_overwritten(tmp_path: Path
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with pytest.raises(RecordingError, match="exists already: recordings are never overwritten"):
-        record(path, [])
+        RecordingWriter(path)
+    assert [record(path, []).path.name for _ in range(2)] == ["study-2.mcap", "study-3.mcap"]
+    assert len(frames(path)) == 1
     with pytest.raises(RecordingError, match="No such file or directory"):
         record(tmp_path / "absent" / "study.mcap", [])
 
@@ -470,8 +472,7 @@ def test_a_client_records_what_a_daemon_publishes(model: Path, tmp_path: Path) -
 
 
 def test_a_daemon_that_cannot_record_says_so_and_does_not_start(model: Path, tmp_path: Path) -> None:
-    path = tmp_path / "study.mcap"
-    path.touch()
+    path = tmp_path / "absent" / "study.mcap"
     process = subprocess.run(
         sonostream("run", PHANTOM, f"--model.artifact={model}", "--http.port=0", f"--record.path={path}",
                    "--publish.bind=tcp://127.0.0.1:*"),
@@ -479,7 +480,8 @@ def test_a_daemon_that_cannot_record_says_so_and_does_not_start(model: Path, tmp
     )  # fmt: skip
 
     assert process.returncode == 2
-    assert "study.mcap exists already" in process.stderr
+    assert "cannot record to" in process.stderr
+    assert "No such file or directory" in process.stderr
     assert "Traceback" not in process.stderr
 
 
