@@ -26,7 +26,7 @@ from pydantic import (
 
 from streamer.loopback import is_loopback
 from streamer.sources.base import SourceUnavailable
-from streamer.sources.registry import parse_uri
+from streamer.sources.registry import parse_uri, without_credentials
 
 ENVIRONMENT_PREFIX = "SONOSTREAM_"
 
@@ -170,6 +170,8 @@ class ModelConfig(_Section):
     """Names of classes the model must have, in order; empty: whatever it has."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads of the engine; all physical cores where left out."""
+    watch: bool = False
+    """Load the artifact anew when its file changes, as SIGHUP does; what fails to load changes nothing."""
     watchdog_s: Annotated[float, Field(gt=0, le=600)] = 10.0
     """An engine that does not answer for so long ends the daemon, for its supervisor to restart it."""
 
@@ -232,9 +234,7 @@ class RecordConfig(_Section):
     path: str | None = None
     """File to create, numbered where there is one; `{time}` in it becomes the start's time. None: nothing."""
     pictures: bool = True
-    """Keep the region's pixels; without them a recording can't be run again."""
-    pixels: Literal["png", "ffv1", "h264"] = "png"
-    """How they are kept: png and ffv1 (a sixth smaller) lossless, h264 small and not exact."""
+    """Keep the region's pixels, lossless; without them a recording can't be run again."""
 
 
 class OpenIGTLinkConfig(_Section):
@@ -372,7 +372,7 @@ def _explain(problem: Any, origin: Mapping[str, str], file: Path | None, *, from
         said = problem["msg"].removeprefix("Value error, ")
         said = said[:1].lower() + said[1:]
         if problem["type"] not in ("value_error", "missing"):
-            said += f", not {problem['input']!r}"
+            said += f", not {without_credentials(repr(problem['input']))}"
     return ": ".join(part for part in (where, key if where != f"--{key}" else "", said) if part)
 
 

@@ -20,7 +20,7 @@ from models.runtimes import EngineError, Session, load
 from streamer.analysis import INTENDED_USE, Model
 from streamer.analyzer import Analyzer, EngineGaveUp
 from streamer.config import Config
-from streamer.config_text import as_toml
+from streamer.config_text import as_toml, without_places
 from streamer.feed import EventKind, Feed
 from streamer.frame import FeedState
 from streamer.lane import Lane
@@ -278,8 +278,7 @@ class Daemon:
             recorder = Recorder(
                 Path(config.record.path),
                 pictures=config.record.pictures,
-                coding=config.record.pixels,
-                config=as_toml(config),
+                config=as_toml(without_places(config)),
                 publisher=publisher,
             )
         except RecordingError as error:

@@ -40,6 +40,13 @@ KINDS: dict[str, SourceKind] = {
 }
 
 
+# Of a URL's query, such as srt's passphrase or a camera's token.
+_SECRET_OPTION = re.compile(
+    r"([?&][^=&#\s]*(?:pass|pwd|secret|token|key|auth|sig|user|login|cred)[^=&#\s]*=)[^&#\s\"']+",
+    re.IGNORECASE,
+)
+
+
 def parse_uri(uri: str) -> str:
     """Name the kind of feed a URI means, without opening anything but the file system.
 
@@ -54,11 +61,15 @@ def parse_uri(uri: str) -> str:
         return "v4l2"
     if separator and "://" in uri:
         known = ", ".join(kind.example for kind in KINDS.values())
-        raise SourceUnavailable(f"unknown kind of source {scheme!r} in {uri!r}; known are: {known}")
+        raise SourceUnavailable(
+            f"unknown kind of source {scheme!r} in {without_credentials(uri)!r}; known are: {known}"
+        )
     path = Path(uri)
     if _exists(uri):
         return "images" if path.is_dir() else _kind_of_file(path)
-    raise SourceUnavailable(f"no such file or folder: {uri!r}, and not a known kind of source either")
+    raise SourceUnavailable(
+        f"no such file or folder: {without_credentials(uri)!r}, and not a known kind of source either"
+    )
 
 
 def _exists(name: str) -> bool:
@@ -94,5 +105,7 @@ def open_source(uri: str, options: SourceOptions | None = None) -> Source:
 
 
 def without_credentials(text: str) -> str:
-    """Replace user and password in every URL of a text, for anything that is shown or logged."""
-    return re.sub(r"(?<=://)[^/@\s]+@", "***@", text)
+    """Replace users, passwords and secret options in a text's URLs, for anything shown or logged."""
+    # Up to the last @ of the address: a password may hold one.
+    text = re.sub(r"(?<=://)[^/?#\s]+@", "***@", text)
+    return _SECRET_OPTION.sub(r"\1***", text)
