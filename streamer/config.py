@@ -234,7 +234,9 @@ class RecordConfig(_Section):
     path: str | None = None
     """File to create, numbered where there is one; `{time}` in it becomes the start's time. None: nothing."""
     pictures: bool = True
-    """Keep the region's pixels, lossless; without them a recording can't be run again."""
+    """Keep the region's pixels; without them a recording can't be run again."""
+    pixels: Literal["png", "ffv1", "h264"] = "png"
+    """How they are kept: png and ffv1 (a sixth smaller) lossless, h264 small and not exact."""
 
 
 class OpenIGTLinkConfig(_Section):

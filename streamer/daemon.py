@@ -278,6 +278,7 @@ class Daemon:
             recorder = Recorder(
                 Path(config.record.path),
                 pictures=config.record.pictures,
+                coding=config.record.pixels,
                 config=as_toml(without_places(config)),
                 publisher=publisher,
             )

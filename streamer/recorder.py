@@ -8,13 +8,12 @@ from collections import deque
 from importlib.metadata import version
 from pathlib import Path
 
-import cv2
 import msgspec
 import numpy as np
 
 from streamer.analysis import Event
 from streamer.feed import EventKind, Feed
-from streamer.frame import Frame
+from streamer.recorded_pictures import Coding, PictureEncoder, encode_png
 from streamer.recording import Picture, RecordingExists, RecordingWriter
 from streamer.region import inside
 from streamer.sinks import Result, Sink
@@ -25,34 +24,31 @@ log = logging.getLogger(__name__)
 _CAPACITY = 64
 _SYNC_EVERY_S = 0.5
 _MOST_OF_ONE_NAME = 10_000
-# Speckle repeats nothing that a search for repetitions could find: without it a picture takes a quarter of
-# the time and no more room.
-_PNG = [
-    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
-    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
-    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB),
-]
 
 
 class Recorder(Sink):
     """Writes every result to a recording; frames a slow or full disk costs are counted."""
 
-    def __init__(self, path: Path, *, pictures: bool, config: str, publisher: str) -> None:
+    def __init__(
+        self, path: Path, *, pictures: bool, config: str, publisher: str, coding: Coding = "png"
+    ) -> None:
         """Create the recording, beside one of that name: `study.mcap`, then `study-2.mcap`.
 
         A daemon that was killed is started again with the same path; nobody's recording is overwritten, and
         none keeps it from starting.
 
-        :param pictures: keep the region's pixels, lossless; without them a recording can't be run again.
+        :param pictures: keep the region's pixels; without them a recording can't be run again.
         :param config: the resolved configuration as TOML.
         :param publisher: identity of the daemon, for events.
+        :param coding: how pictures are coded: `png` and `ffv1` are lossless.
         :raises RecordingError: if the file cannot be created.
         """
         super().__init__("recorder", capacity=_CAPACITY)
         self.path, self._writer = _create(expand(path), config)
         self._pictures = pictures
+        self._coding: Coding = coding
+        self._encoders: dict[str, PictureEncoder] = {}
         self._publisher = publisher
-        self._writer = RecordingWriter(self.path, config=config, version=version("sonostream"))
         self._events: deque[Event] = deque(maxlen=1024)
         self._event_seq = itertools.count()
         self._stopping = threading.Event()
@@ -77,7 +73,6 @@ class Recorder(Sink):
                 dropped=accounts.dropped,
             )
         )
-        self._event_seq += 1
 
     def handle(self, result: Result) -> None:
         """Encode and write one result.
@@ -89,11 +84,11 @@ class Recorder(Sink):
         analysis = msgspec.structs.replace(
             analysis, published_monotonic=analysis.captured_monotonic + int(total * 1e9), age=total
         )
-        picture = encode_lossless(result.frame, result) if self._pictures else None
+        picture = self._encode(result) if self._pictures else None
         mask = None
         if analysis.mask is not None:
             shape = (analysis.mask.height, analysis.mask.width)
-            mask = _png(np.frombuffer(result.mask, np.uint8).reshape(shape))
+            mask = encode_png(np.frombuffer(result.mask, np.uint8).reshape(shape))
         self._writer.add(analysis, mask, picture)
 
     def _run(self) -> None:
@@ -111,6 +106,8 @@ class Recorder(Sink):
                     self._writer.sync()
             except Exception as error:
                 self.dropped += result is not None
+                for encoder in self._encoders.values():
+                    encoder.restart()
                 self._complaints.say(
                     type(error).__name__, "recording to %s fails: %s; analysis goes on", self.path, error
                 )
@@ -118,6 +115,15 @@ class Recorder(Sink):
             self._writer.close()
         except OSError as error:
             log.warning("the end of %s could not be written (%s): it is still readable", self.path, error)
+
+    def _encode(self, result: Result) -> Picture:
+        """Code the region of a frame, in the range the source gave it."""
+        name = result.analysis.source
+        encoder = self._encoders.get(name)
+        if encoder is None:
+            encoder = self._encoders[name] = PictureEncoder(self._coding)
+        pixels = inside(result.analysis.region, result.frame.pixels)
+        return encoder.encode(pixels, full_range=result.frame.full_range)
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Write what waits, then the index."""
@@ -127,14 +133,6 @@ class Recorder(Sink):
         else:
             self._writer.close()
         self.dropped += len(self._mailbox.close())
-
-
-def encode_lossless(frame: Frame, result: Result) -> Picture:
-    """Return the region of a frame as PNG, in the range the source gave it."""
-    pixels = inside(result.analysis.region, frame.pixels)
-    if pixels.ndim == 3:
-        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), np.uint8)
-    return Picture(_png(pixels), "png", frame.full_range)
 
 
 def expand(path: Path) -> Path:
@@ -152,7 +150,3 @@ def _create(path: Path, config: str) -> tuple[Path, RecordingWriter]:
             if number > _MOST_OF_ONE_NAME:
                 raise
             free = path.with_stem(f"{path.stem}-{number}")
-
-
-def _png(pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> bytes:
-    return cv2.imencode(".png", pixels, _PNG)[1].tobytes()

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 import msgspec
@@ -52,6 +53,7 @@ _IMAGE_SCHEMA: dict[str, Any] = {
         "format": {"type": "string"},
     },
 }
+_VIDEO_SCHEMA = _IMAGE_SCHEMA | {"title": "foxglove.CompressedVideo"}
 
 
 class RecordingError(ValueError):
@@ -67,9 +69,13 @@ class Picture(NamedTuple):
 
     data: bytes
     format: str
-    """`png` or `jpeg`."""
+    """`png` or `jpeg`; `ffv1` or `h264` for a packet of video, to be decoded in order."""
     full_range: bool = True
     """False for limited-range luma (16 to 235), kept as the source gave it."""
+    setup: bytes = b""
+    """What a decoder of the video must be given first."""
+    colour: bool = False
+    """Of video: the picture was RGB, not gray."""
 
 
 class Recorded(NamedTuple):
@@ -153,7 +159,7 @@ class RecordingWriter:
         self._writer = Writer(cast(IO[bytes], self._output), chunk_size=1, compression=CompressionType.ZSTD)
         self._writer.start(profile="", library=f"sonostream {version}".strip())
         self._schemas: dict[str, int] = {}
-        self._channels: dict[tuple[str, str, bool], int] = {}
+        self._channels: dict[tuple[str, str, str, tuple[tuple[str, str], ...]], int] = {}
         self._sources: set[str] = set()
         if config:
             self._writer.add_metadata(_CONFIG, {"toml": config})
@@ -172,7 +178,7 @@ class RecordingWriter:
             self._add_image(source, "mask", Picture(mask, "png"), at, sequence)
         if picture is not None:
             self._add_image(source, "picture", picture, at, sequence)
-        self._message(source, "analysis", encode_analysis(analysis), at, sequence)
+        self._message(source, "analysis", encode_analysis(analysis), at, sequence, "sonostream.Analysis")
         self._output.flush()
 
     def add_event(self, event: Event) -> None:
@@ -182,7 +188,7 @@ class RecordingWriter:
         """
         self._output.flush()
         self._introduce(event.source)
-        self._message(event.source, "event", encode_event(event), event.at, event.seq)
+        self._message(event.source, "event", encode_event(event), event.at, event.seq, "sonostream.Event")
         self._output.flush()
 
     def sync(self) -> None:
@@ -212,30 +218,42 @@ class RecordingWriter:
         image = _Image(
             {"sec": sec, "nsec": nsec}, source, base64.b64encode(picture.data).decode(), picture.format
         )
-        self._message(source, kind, msgspec.json.encode(image), at, sequence, full_range=picture.full_range)
+        about = {} if picture.full_range else {"full_range": "false"}
+        if picture.setup:
+            about["setup"] = base64.b64encode(picture.setup).decode()
+        if picture.colour:
+            about["colour"] = "true"
+        video = picture.format in ("ffv1", "h264")
+        schema = _VIDEO_SCHEMA if video else _IMAGE_SCHEMA
+        self._message(source, kind, msgspec.json.encode(image), at, sequence, schema["title"], about)
 
     def _message(
-        self, source: str, kind: str, data: bytes, at: int, sequence: int, *, full_range: bool = True
+        self,
+        source: str,
+        kind: str,
+        data: bytes,
+        at: int,
+        sequence: int,
+        schema: str,
+        about: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        key = (source, kind, full_range)
+        key = (source, kind, schema, tuple(about.items()))
         if key not in self._channels:
             self._channels[key] = self._writer.register_channel(
-                f"/{source}/{kind}",
-                "json",
-                self._schema(kind),
-                {} if full_range else {"full_range": "false"},
+                f"/{source}/{kind}", "json", self._schema(schema), dict(about)
             )
         self._writer.add_message(
             self._channels[key], log_time=at, data=data, publish_time=at, sequence=sequence & 0xFFFFFFFF
         )
 
-    def _schema(self, kind: str) -> int:
-        name = {"analysis": "sonostream.Analysis", "event": "sonostream.Event"}.get(
-            kind, _IMAGE_SCHEMA["title"]
-        )
+    def _schema(self, name: str) -> int:
         if name not in self._schemas:
-            structs: dict[str, type[msgspec.Struct]] = {"analysis": Analysis, "event": Event}
-            schema = viewer_schema(structs[kind]) if kind in structs else _IMAGE_SCHEMA
+            structs: dict[str, type[msgspec.Struct]] = {
+                "sonostream.Analysis": Analysis,
+                "sonostream.Event": Event,
+            }
+            images = {each["title"]: each for each in (_IMAGE_SCHEMA, _VIDEO_SCHEMA)}
+            schema = viewer_schema(structs[name]) if name in structs else images[name]
             self._schemas[name] = self._writer.register_schema(
                 name, "jsonschema", msgspec.json.encode(schema)
             )
@@ -332,7 +350,14 @@ def read_recording(path: Path) -> Iterator[Recorded | Event]:
             if kind in ("picture", "mask"):
                 image = images.decode(message.data)
                 data = base64.b64decode(image.data, validate=True)
-                picture = Picture(data, image.format, channel.metadata.get("full_range") != "false")
+                about = channel.metadata
+                picture = Picture(
+                    data,
+                    image.format,
+                    about.get("full_range") != "false",
+                    base64.b64decode(about.get("setup", ""), validate=True),
+                    about.get("colour") == "true",
+                )
                 if source not in parts and len(parts) >= 1024:
                     raise RecordingError(f"{path}: more than 1024 sources")
                 parts.setdefault(source, {})[kind] = (message.sequence, picture)

@@ -4,24 +4,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs
 
-import cv2
 import numpy as np
 
 from streamer.analysis import Event
 from streamer.frame import Clock, Pixels
-from streamer.recording import Recorded, RecordingError, read_recording, survey
+from streamer.recorded_pictures import PictureDecoder
+from streamer.recording import Picture, Recorded, RecordingError, read_recording, survey
 from streamer.region import MIN_SIDE
 from streamer.sources.base import (
     Captured,
     Source,
-    SourceInvalidFrame,
     SourceLost,
     SourceOptions,
     SourceUnavailable,
 )
-from streamer.sources.libav_pixels import fits, too_large
+from streamer.sources.libav_pixels import fits
 from streamer.sources.pacing import Pacer
-from streamer.sources.pictures import picture_size
 
 
 def open_mcap(uri: str, options: SourceOptions) -> Source:
@@ -66,6 +64,7 @@ class McapFile(Source):
         self._path = path
         self._name = name
         self._loop = options.loop
+        self._decoder = PictureDecoder()
         self._pacer = Pacer(options, length_s=length_s)
         self._items: Iterator[Recorded | Event] = read_recording(path)
         self._first: int | None = None
@@ -83,7 +82,7 @@ class McapFile(Source):
                     return None
                 self._rewind()
             elif not isinstance(item, Event) and item.analysis.source == self._name and item.picture:
-                return self._capture(item)
+                return self._capture(item, item.picture)
         return None
 
     def close(self) -> None:
@@ -93,16 +92,18 @@ class McapFile(Source):
     def _rewind(self) -> None:
         self._lap_start = self._media + self._period
         self._first = None
+        self._decoder = PictureDecoder()
         self._items = read_recording(self._path)
 
-    def _capture(self, item: Recorded) -> Captured | None:
+    def _capture(self, item: Recorded, coded: Picture) -> Captured | None:
         analysis = item.analysis
         if self._first is None:
             self._first = analysis.captured_monotonic
         media = max(self._media, self._lap_start + analysis.captured_monotonic - self._first)
         self._period = media - self._media or self._period
         self._media = media
-        pixels, region, spacing = place(item)
+        size = analysis.region.width, analysis.region.height
+        pixels, region, spacing = place(item, self._decoder.decode(coded, size))
         due = self._pacer.wait(media)
         if due is None:
             return None
@@ -112,26 +113,25 @@ class McapFile(Source):
             Clock.PTS,
             spacing_mm=spacing,
             media_time_s=media * 1e-9,
-            full_range=item.picture is None or item.picture.full_range,
+            full_range=coded.full_range,
             upstream_id=analysis.frame_id,
             region=region,
         )
 
 
 def place(
-    item: Recorded,
+    item: Recorded, picture: Pixels
 ) -> tuple[Pixels, tuple[int, int, int, int] | None, tuple[float, float] | None]:
     """Put a recorded region back where it was on the scanner's screen; what was around it is black.
 
     So a replayed contour has the coordinates it had. A picture that was scaled down is left as it is, and its
     spacing is scaled.
 
+    :param picture: its decoded picture.
     :return: pixels, region and spacing in mm.
-    :raises SourceInvalidFrame: if the picture is damaged or too large.
     """
     analysis = item.analysis
     frame, region, spacing = analysis.frame, analysis.region, analysis.pixel_spacing_mm
-    picture = _decode(item.picture.data if item.picture else b"")
     height, width = picture.shape[:2]
     if (width, height) != (region.width, region.height):
         if spacing is not None:
@@ -145,18 +145,3 @@ def place(
     pixels = np.zeros((frame.height, frame.width, *picture.shape[2:]), np.uint8)
     pixels[y : y + height, x : x + width] = picture
     return pixels, (x, y, width, height), spacing
-
-
-def _decode(data: bytes) -> Pixels:
-    size = picture_size(data)
-    if size is None:
-        raise SourceInvalidFrame("a recorded picture is neither PNG nor JPEG")
-    if not fits(*size):
-        raise SourceInvalidFrame(too_large(*size))
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if picture is None or picture.dtype != np.uint8:
-        raise SourceInvalidFrame("a recorded picture is damaged")
-    if picture.ndim == 3:
-        code = cv2.COLOR_BGRA2RGB if picture.shape[2] == 4 else cv2.COLOR_BGR2RGB
-        picture = cv2.cvtColor(picture, code)
-    return np.asarray(picture, np.uint8)
