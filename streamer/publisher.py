@@ -17,6 +17,7 @@ from streamer.feed import EventKind, Feed
 from streamer.frame import FeedState
 from streamer.keys import KeysError, ServerKeys
 from streamer.keys.gate import Gate, bind
+from streamer.logs import Complaints
 from streamer.mailbox import Mailbox
 from streamer.sinks import Result
 from streamer.wire import encode_analysis, encode_event, topic
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 _CAPACITY = 64
 # Messages that wait for one slow subscriber before ZeroMQ drops for it alone; its own gaps in `seq` say so.
 _HIGH_WATER_MARK = 64
+# All that a subscriber ever sends are names of topics.
+_MAX_SUBSCRIPTION_BYTES = 1024
+_REOPEN_S = 0.1
 
 
 class PublisherError(Exception):
@@ -78,13 +82,21 @@ class Publisher:
         self._stopping = False
         # XPUB is PUB that tells who listens: pictures are only made when somebody wants them.
         try:
-            server_keys = None if keys is None else ServerKeys(keys)
+            self._keys = None if keys is None else ServerKeys(keys)
         except KeysError as error:
             raise PublisherError(f"publish.keys: {error}") from None
-        self._own_context = None if keys is None else zmq.Context()
+        self._refused_before = 0
+        self._complaints = Complaints(log)
+        self._open(address)
+        self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+
+    def _open(self, address: str) -> None:
+        self._own_context = None if self._keys is None else zmq.Context()
         self._socket: zmq.Socket[bytes] = (self._own_context or zmq.Context.instance()).socket(zmq.XPUB)
-        self._gate = None if server_keys is None else Gate(self._socket, server_keys, name="results")
+        self._gate = None if self._keys is None else Gate(self._socket, self._keys, name="results")
         self._socket.setsockopt(zmq.SNDHWM, _HIGH_WATER_MARK)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, _MAX_SUBSCRIPTION_BYTES)
         self._socket.setsockopt(zmq.LINGER, 200)
         try:
             bind(self._socket, address)
@@ -94,13 +106,11 @@ class Publisher:
             if error.errno == zmq.EADDRINUSE:
                 reason += "; another daemon may be running there, choose another publish.bind"
             raise PublisherError(f"cannot publish on {address}: {reason}") from None
-        self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
     @property
     def refused(self) -> int:
         """Connections that failed for want of an allowed key."""
-        return 0 if self._gate is None else self._gate.refused
+        return self._refused_before + (0 if self._gate is None else self._gate.refused)
 
     def start(self, feeds: Iterable[Feed]) -> None:
         """Begin to send; `feeds` are those whose state is told."""
@@ -116,7 +126,8 @@ class Publisher:
 
     def tell(self, feed: Feed, kind: EventKind, detail: str) -> None:
         """Publish that something happened to a source."""
-        self._outbox.put(_Happening(feed, kind, detail))
+        replaced = self._outbox.put(_Happening(feed, kind, detail))
+        self.dropped += isinstance(replaced, Result | Picture)
 
     def wants_picture(self, source: str) -> bool:
         """Whether anybody subscribes to this source's pictures."""
@@ -127,12 +138,35 @@ class Publisher:
         heartbeat_at = time.monotonic()
         while not self._stopping:
             item = self._outbox.take(max(0.0, heartbeat_at - time.monotonic()))
-            self._note_subscriptions()
-            if item is not None:
-                self._send(item)
-            if time.monotonic() >= heartbeat_at:
-                heartbeat_at = time.monotonic() + HEARTBEAT_S
-                self._send_heartbeats()
+            try:
+                if self._gate is not None and self._gate.revoked.is_set():
+                    self._part_with_revoked()
+                self._note_subscriptions()
+                if item is not None:
+                    self._send(item)
+                if time.monotonic() >= heartbeat_at:
+                    heartbeat_at = time.monotonic() + HEARTBEAT_S
+                    self._send_heartbeats()
+            except Exception as error:
+                # One message is lost, not the results of all that follow.
+                self.dropped += isinstance(item, Result | Picture)
+                self._complaints.say(type(error).__name__, "a message could not be published: %s", error)
+
+    def _part_with_revoked(self) -> None:
+        """Hang up on everybody and listen anew: who is still allowed is back within a moment."""
+        log.info("a client was taken off the list: all are disconnected, those still allowed connect again")
+        self._refused_before = self.refused
+        self._socket.setsockopt(zmq.LINGER, 0)  # not another word to it
+        self._close()
+        self._subscriptions = frozenset()
+        while not self._stopping:
+            try:
+                self._open(self.address)
+            except PublisherError as error:
+                self._complaints.say("reopen", "%s; trying again", error)
+                time.sleep(_REOPEN_S)
+            else:
+                return
 
     def _note_subscriptions(self) -> None:
         while self._socket.poll(0, zmq.POLLIN):
@@ -193,6 +227,8 @@ class Publisher:
         self._close()
 
     def _close(self) -> None:
+        if self._socket.closed:
+            return
         if self._gate is not None:
             self._gate.close()
         self._socket.close()

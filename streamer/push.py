@@ -55,12 +55,17 @@ class FramePusher:
         self._encoding: Literal["raw", "jpeg", "png"] = encoding
         self._spacing_mm = spacing_mm
         self._next_id = 0
-        binds = mode == "pub" if bind is None else bind
+        self._endpoint, self._mode, self._keys = endpoint, mode, keys
+        self._binds = mode == "pub" if bind is None else bind
+        self._open()
+
+    def _open(self) -> None:
+        keys, binds = self._keys, self._binds
         server_keys = ServerKeys(keys) if keys is not None and binds else None
         client_keys = ClientKeys.load(keys) if keys is not None and not binds else None
         self._own_context = None if server_keys is None else zmq.Context()
         self._socket: zmq.Socket[bytes] = (self._own_context or zmq.Context.instance()).socket(
-            zmq.PUSH if mode == "push" else zmq.PUB
+            zmq.PUSH if self._mode == "push" else zmq.PUB
         )
         self._gate = None if server_keys is None else Gate(self._socket, server_keys, name="frames")
         if client_keys is not None:
@@ -69,9 +74,10 @@ class FramePusher:
         self._socket.setsockopt(zmq.SNDHWM, _WAITING_MESSAGES)
         try:
             if binds:
-                bind_socket(self._socket, endpoint)
+                bind_socket(self._socket, self._endpoint)
+                self._endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
             else:
-                self._socket.connect(endpoint)
+                self._socket.connect(self._endpoint)
         except zmq.ZMQError:
             self.close()
             raise
@@ -94,6 +100,11 @@ class FramePusher:
             pixel_spacing_mm=self._spacing_mm,
         )
         self._next_id += 1
+        if self._gate is not None and self._gate.revoked.is_set():
+            # ZeroMQ cannot part with one receiver alone: all are, and those still allowed connect again.
+            self._socket.setsockopt(zmq.LINGER, 0)
+            self.close()
+            self._open()
         # Not a send that fails: while sending, ZeroMQ looks only now and then for what the receiver took.
         if not self._socket.poll(0, zmq.POLLOUT):
             return False

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket as unix
 import threading
 
 import zmq
@@ -38,6 +39,10 @@ class Gate:
         """
         self.refused = 0
         """Connections that failed: no key, a key that is not allowed, or another protocol."""
+        self.revoked = threading.Event()
+        """Set once a client that was let in is no longer allowed. ZeroMQ cannot part with one client alone:
+        whoever owns the socket closes it and binds anew."""
+        self._let_in: set[bytes] = set()
         self._keys = keys
         self._name = name
         self._guarded = socket
@@ -65,6 +70,8 @@ class Gate:
         poller.register(self._monitor, zmq.POLLIN)
         while not self._stopping.is_set():
             ready = dict(poller.poll(_WAKE_MS))
+            if not all(map(self._keys.allows, self._let_in)):
+                self.revoked.set()
             if self._zap in ready:
                 self._answer(self._zap.recv_multipart())
             if self._monitor in ready:
@@ -101,6 +108,8 @@ class Gate:
             and len(request[6]) == 32
             and self._keys.allows(z85.encode(request[6]))
         )
+        if allowed:
+            self._let_in.add(z85.encode(request[6]))
         # Not 400, after which a client gives up for ever: it may be allowed later. After 300 nothing is said
         # to it any more, and both sides part when the handshake times out.
         code, text = (b"200", b"OK") if allowed else (b"300", b"not allowed")
@@ -119,14 +128,31 @@ class Gate:
 def bind(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
     """Bind; a socket file (ipc) is made for its owner and group only.
 
+    A file that a killed process left behind is replaced, one that somebody listens on is not.
+
     :raises zmq.ZMQError: if it cannot be bound.
     """
     if not endpoint.startswith("ipc://"):
         socket.bind(endpoint)
         return
+    # ZeroMQ takes the file from whoever has it, who would go on publishing to nobody.
+    if _is_listened_on(endpoint.removeprefix("ipc://")):
+        raise zmq.ZMQError(zmq.EADDRINUSE)
     # Not chmod afterwards: others could connect in between.
     before = os.umask(0o117)
     try:
         socket.bind(endpoint)
     finally:
         os.umask(before)
+
+
+def _is_listened_on(path: str) -> bool:
+    with unix.socket(unix.AF_UNIX, unix.SOCK_STREAM) as knock:
+        knock.settimeout(1)
+        try:
+            knock.connect("\0" + path[1:] if path.startswith("@") else path)
+        except BlockingIOError:  # more knock than it answers
+            return True
+        except OSError:
+            return False
+    return True

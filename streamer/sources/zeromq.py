@@ -17,7 +17,14 @@ from streamer.keys import ClientKeys, KeysError, ServerKeys, use_client_keys
 from streamer.keys.gate import Gate
 from streamer.keys.gate import bind as bind_socket
 from streamer.loopback import is_loopback
-from streamer.sources.base import Captured, Source, SourceInvalidFrame, SourceOptions, SourceUnavailable
+from streamer.sources.base import (
+    Captured,
+    Source,
+    SourceInvalidFrame,
+    SourceLost,
+    SourceOptions,
+    SourceUnavailable,
+)
 from streamer.sources.libav_pixels import MAX_PIXELS, MAX_SIDE, fits, too_large
 from streamer.sources.pictures import decode_gray
 
@@ -148,7 +155,12 @@ class ZeromqSource(Source):
         """Wait for the next message, however long that takes; see `Source.read`."""
         while not self._closed.is_set():
             with self._in_use:
-                if self._closed.is_set() or not self._socket.poll(_WAKE_MS):
+                if self._closed.is_set():
+                    continue
+                if self._gate is not None and self._gate.revoked.is_set():
+                    # ZeroMQ cannot part with one sender alone; who opens it again lets the others in.
+                    raise SourceLost(f"{self._endpoint}: a sender was taken off the list of allowed clients")
+                if not self._socket.poll(_WAKE_MS):
                     continue
                 parts = self._socket.recv_multipart(copy=False)
                 received = time.monotonic_ns()
