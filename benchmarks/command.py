@@ -8,6 +8,7 @@ import typer
 
 from benchmarks.commands.engines import engines
 from benchmarks.commands.live import live
+from benchmarks.commands.offline import offline
 from benchmarks.commands.temporal import temporal
 
 bench = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -21,3 +22,4 @@ def _root() -> None:
 bench.command()(live)
 bench.command()(temporal)
 bench.command()(engines)
+bench.command()(offline)
