@@ -25,7 +25,7 @@ from models.quantize import quantize
 from models.runtimes import EngineError, Precision, Session, available, choose_for, load
 from models.runtimes.torch import TorchSession
 
-NETWORKS = ("mtl_oca", "ctg_net", "rmtl_net", "la_net_r18", "la_net_r50", "acsnet")
+NETWORKS = ("mtl_oca", "ctg_net", "rmtl_net", "la_net_r18", "la_net_r50", "acsnet", "sonolite")
 EAGER = "torch eager"
 _CALIBRATION_FRAMES = 4
 

@@ -33,6 +33,7 @@ NETWORKS = (
     ("la_net_r18", 256),
     ("la_net_r50", 256),
     ("acsnet", 256),
+    ("sonolite", 192),
 )
 
 

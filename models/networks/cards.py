@@ -123,6 +123,15 @@ _ALL = (
         note="the printed 42.99 M parameters count the encoder twice",
     ),
     Card(
+        name="sonolite",
+        builder="models.networks.sonolite:Sonolite",
+        paper="none: ours, a light network for live feeds made of what the five papers teach",
+        size=192,
+        size_divisor=32,
+        auxiliary={"coarse_logits": "N x 2 x H x W: background, lesion; the mask as first seen, at 1/16"},
+        licence="Apache-2.0",
+    ),
+    Card(
         name="unet",
         builder="models.networks.acsnet:ACSNet",
         preset={**_BARE, "classify": False, "num_classes": 2},

@@ -12,7 +12,7 @@ from models.checkpoint import Checkpoint, card_of
 from models.quantize import Target
 from tests.models.networks.configurations import DEFAULTS, awake
 
-NETWORKS = ("mtl_oca", "ctg_net", "rmtl_net", "la_net_r18", "acsnet")
+NETWORKS = ("mtl_oca", "ctg_net", "rmtl_net", "la_net_r18", "acsnet", "sonolite")
 PRECISIONS = ("fp32", "fp16", "int8")
 # Half the paper's widths, where a network has such an option: this is about graphs.
 _OPTIONS: dict[str, dict[str, Any]] = {"mtl_oca": {"widths": (32, 64, 128), "bridge": 256}}

@@ -19,6 +19,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "la_net_r18": {"size": 64},
     "la_net_r50": {"size": 64},
     "acsnet": {"size": 64},
+    "sonolite": {"size": 64},
     "unet": {"size": 64},
     "cunet": {"size": 64},
     "uresnet": {"size": 64},
@@ -71,6 +72,10 @@ ABLATIONS: dict[str, list[dict[str, Any]]] = {
         {"classify": False, "multi_scale": False, "channel_attention": False},
         {"segment": False, "gate": False, "dsa": False, "multi_scale": False},
         {"segment": False, "gate": False, "dsa": False, "multi_scale": False, "channel_attention": False},
+    ],
+    "sonolite": [
+        {"gate": False},
+        {"regions": False},
     ],
 }
 

@@ -90,6 +90,7 @@ EXPORTED = [
     "la_net_r18",
     "la_net_r50",
     "acsnet",
+    "sonolite",
     "unet",
     "mtl_cosa",
     "resnet18",

@@ -22,11 +22,11 @@ def test_importing_models_does_not_import_torch() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[3])
 
 
-def test_the_five_networks_and_the_baselines_are_listed() -> None:
+def test_the_five_networks_our_own_and_the_baselines_are_listed() -> None:
     papers = ["mtl_oca", "ctg_net", "rmtl_net", "la_net_r18", "la_net_r50", "acsnet"]
     baselines = ["unet", "cunet", "uresnet", "mtl_net", "mtl_cosa", "resnet18", "resnet50"]
 
-    assert models.list_models() == [*papers, *baselines]
+    assert models.list_models() == [*papers, "sonolite", *baselines]
     assert set(DEFAULTS) == set(models.list_models())
 
 
