@@ -1,7 +1,7 @@
 """The page beside a model says what its card says."""
 
 from models.artifact import InputSize, ModelCard, TrainingData
-from train.evaluate import Answers, as_card, confusion, score
+from train.evaluate import Answers, as_card, score
 from train.page import write_page
 from train.phantoms import Mixture, render
 
@@ -9,8 +9,7 @@ from train.phantoms import Mixture, render
 def test_the_page_holds_every_figure_with_its_interval_and_the_warning() -> None:
     images = render("test", Mixture(stills=9, sweeps=0, frames=0), 32)
     perfect = Answers(images.masks, (images.labels[:, None] == [0, 1, 2]).astype(float))
-    figures = score(perfect, images)
-    part = as_card(figures, "how it was measured.", confusion(perfect, images))
+    part = as_card(score(perfect, images), "how it was measured.")
     card = ModelCard(
         name="small",
         version="7",

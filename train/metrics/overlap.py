@@ -64,7 +64,8 @@ def _count(masks: Bools) -> Ints:
 
 
 def _share(part: Ints, whole: Ints) -> Floats:
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    shares: Floats = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return shares
 
 
 def _one_channel(masks: Bools) -> Tensor:

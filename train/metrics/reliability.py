@@ -28,7 +28,10 @@ def reliability(probabilities: Floats, labels: Ints, bins: int = 10) -> list[Bin
     which = np.minimum((confidence * bins).astype(int), bins - 1)
     counts = np.bincount(which, minlength=bins)
     sure, correct = np.bincount(which, confidence, bins), np.bincount(which, right, bins)
-    return [Bin(sure[i] / counts[i], correct[i] / counts[i], int(counts[i])) for i in np.flatnonzero(counts)]
+    return [
+        Bin(float(sure[i] / counts[i]), float(correct[i] / counts[i]), int(counts[i]))
+        for i in np.flatnonzero(counts)
+    ]
 
 
 def calibration_error(probabilities: Floats, labels: Ints, bins: int = 10) -> float:
