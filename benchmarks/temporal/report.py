@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.live import BenchError
+from benchmarks.daemon import BenchError
 from benchmarks.temporal.run import Trace
 
 MASK_TIMES_LOWER = 5.0
@@ -173,5 +173,7 @@ def draw(report: dict[str, Any], trace: Trace, file: Path) -> None:
     curve.set_xlabel(f"mean delay of the mask, ms ({run})")
     curve.set_ylabel("mask flicker, % of the lesion per frame")
     curve.legend()
-    figure.suptitle(f"{report['settings']['network']} network, seed 0, 30 fps")
+    figure.suptitle(
+        f"{report['settings']['network']} network, seed {report['settings']['first_seed']}, 30 fps"
+    )
     figure.savefig(file, dpi=90)
