@@ -1,8 +1,9 @@
 """A sender of live H.264: pre-encoded phantom frames, written to a TCP connection when each is due.
 
-Run as its own process: `python -m benchmarks.coded_feed --port 5001 --fps 30`. Frame n of the stream has
-presentation time n / fps and is due at that time after the start, which is printed, in ns on CLOCK_MONOTONIC,
-when somebody connects. The container is NUT, in which a packet is complete as soon as it has arrived.
+Run as its own process: `python -m benchmarks.coded_feed --port 5001 --clip clip.bin`. Frame n of the stream
+has presentation time n / fps and is due at that time after the start, which is printed, in ns on
+CLOCK_MONOTONIC, when somebody connects. The container is NUT, in which a packet is complete as soon as it has
+arrived.
 """
 
 import argparse
@@ -12,10 +13,12 @@ import time
 from contextlib import suppress
 from fractions import Fraction
 from itertools import count
+from pathlib import Path
 from typing import NamedTuple
 
 import av
 import av.error
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,6 +71,16 @@ def encode(pictures: list[NDArray[np.uint8]], *, fps: float) -> Clip:
     )
 
 
+def write_clip(clip: Clip, file: Path) -> None:
+    """Keep a clip for senders in other processes."""
+    file.write_bytes(msgspec.msgpack.encode(clip))
+
+
+def read_clip(file: Path) -> Clip:
+    """Read what `write_clip` wrote."""
+    return msgspec.msgpack.decode(file.read_bytes(), type=Clip)
+
+
 class _Connection(io.RawIOBase):
     """A socket as the file that libav writes to."""
 
@@ -107,23 +120,12 @@ def send(clip: Clip, connection: socket.socket) -> None:
 
 
 def main() -> None:
-    """Render, encode, say `ready`, then send to whoever connects."""
+    """Say `ready`, then send to whoever connects."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--fps", type=float, default=30.0)
-    parser.add_argument("--width", type=int, default=800)
-    parser.add_argument("--height", type=int, default=600)
-    parser.add_argument("--frames", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--clip", type=Path, required=True)
     arguments = parser.parse_args()
-    pictures = render(
-        frames=arguments.frames,
-        width=arguments.width,
-        height=arguments.height,
-        fps=arguments.fps,
-        seed=arguments.seed,
-    )
-    clip = encode(pictures, fps=arguments.fps)
+    clip = read_clip(arguments.clip)
     with socket.create_server(("127.0.0.1", arguments.port)) as listener:
         print("ready", flush=True)
         connection, _ = listener.accept()

@@ -39,13 +39,18 @@ class RunningDaemon:
 
     def resident_mib(self) -> float:
         """Memory it holds now, in MiB."""
-        text = Path(f"/proc/{self.pid}/status").read_text()
-        (line,) = (line for line in text.splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) / 1024
+        return resident_mib(self.pid)
 
     def cpu_s(self) -> float:
         """Processor time that all its threads have used, in seconds, to the hundredth."""
         return cpu_s(self.pid)
+
+
+def resident_mib(pid: int) -> float:
+    """Memory that a process holds now, in MiB."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    (line,) = (line for line in text.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
 
 
 def cpu_s(pid: int) -> float:

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import av
+import msgspec
 import numpy as np
 
 from models.artifact import CLASSES, INPUT, LESION, Artifact
@@ -32,15 +34,35 @@ class FloorFeed(Protocol):
         """Return the next frame, H x W; for coded video, by decoding it with one thread."""
 
 
+class FloorFrames(NamedTuple):
+    """Where the frames of a run are kept for the floor, which is timed in another process."""
+
+    file: Path
+    """Raw frames as numpy's .npy, n x H x W; or packets in msgpack, from a key frame on."""
+    codec: str | None = None
+    """libav's name of the decoder; None: raw frames."""
+    extradata: bytes = b""
+    """What the decoder must know beforehand, where the packets do not say it."""
+
+    def open(self) -> FloorFeed:
+        """Read them into memory."""
+        if self.codec is None:
+            return RawFrames(np.load(self.file))
+        return CodedFrames(
+            self.codec, msgspec.msgpack.decode(self.file.read_bytes(), type=list[bytes]), self.extradata
+        )
+
+
 class RawFrames:
     """Frames that need no decoding."""
 
-    def __init__(self, frames: list[Pixels]) -> None:
+    def __init__(self, frames: Pixels) -> None:
+        """Play frames, n x H x W."""
         self._frames, self._next = frames, 0
 
     def decode(self) -> Pixels:
         """Return the next frame, from the first again after the last."""
-        frame = self._frames[self._next % len(self._frames)]
+        frame: Pixels = self._frames[self._next % len(self._frames)]
         self._next += 1
         return frame
 
@@ -48,12 +70,14 @@ class RawFrames:
 class CodedFrames:
     """Frames that must be decoded; packets are played over and over from a key frame."""
 
-    def __init__(self, codec: str, packets: list[bytes]) -> None:
-        """Prepare to decode; the first packet holds a key frame and the codec's parameters."""
+    def __init__(self, codec: str, packets: list[bytes], extradata: bytes = b"") -> None:
+        """Prepare to decode; the first packet holds a key frame."""
         self._packets, self._next = packets, 0
         decoder = av.CodecContext.create(codec, "r")
         assert isinstance(decoder, av.VideoCodecContext)
         decoder.thread_count = 1
+        if extradata:
+            decoder.extradata = extradata
         self._decoder = decoder
 
     def decode(self) -> Pixels:
@@ -82,7 +106,7 @@ class Floor:
         self._frame = np.zeros((1, size.height, size.width, size.channels), np.uint8)
         self._fitter = Fitter(size.width, size.height)
         self._feed = feed
-        self._engine = _BARE[runtime](artifact, precision, threads, self._frame)
+        self._engine = BARE[runtime](artifact, precision, threads, self._frame)
         for _ in range(5):
             self.sample()
 
@@ -128,7 +152,8 @@ def _bare_onnxruntime(artifact: Artifact, _precision: str, threads: int, frame: 
     return lambda: session.run((LESION, CLASSES), {INPUT: frame})
 
 
-_BARE: dict[str, Callable[[Artifact, str, int, Pixels], BareCall]] = {
+BARE: dict[str, Callable[[Artifact, str, int, Pixels], BareCall]] = {
     "openvino": _bare_openvino,
     "onnxruntime": _bare_onnxruntime,
 }
+"""By runtime: compile for (artifact, precision, threads, input N x H x W x C), give the call that runs it."""

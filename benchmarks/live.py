@@ -1,50 +1,61 @@
 """`sonostream bench live`: what a subscriber in another process sees of a live feed, against the floor.
 
 The feed is open-loop: frame n is due at start + n / fps whatever the program does, and latency counts from
-then to the arrival of its result here. The daemon is the real one, a process of its own. The floor is timed
-in this process between two frames, while the daemon waits for the next one, so both meet the same machine.
+then to the arrival of its result at a subscriber. Daemon, subscriber and floor are processes of their own.
+The floor is timed between two frames, while the daemon waits for the next one, so both meet the same machine;
+at rates that leave no room for that, between the daemon's runs.
 """
 
-import json
-import socket
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from multiprocessing.synchronize import Semaphore
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-from urllib.request import urlopen
+from typing import Any, NamedTuple
 
-from rich.console import Console
+import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from benchmarks.coded_feed import encode, render
-from benchmarks.figures import machine, percentiles, versions
-from benchmarks.floor import CodedFrames, Floor, FloorFeed, FloorSample, RawFrames
-from models.artifact import load_artifact
-from streamer.analysis import Analysis
-from streamer.client import Subscriber
-from streamer.wire import Received
-
-FeedKind = Literal["phantom", "h264"]
-Due = Callable[[Analysis], int]
-"""When a frame was due, in ns on CLOCK_MONOTONIC, which all processes of a machine share."""
+from benchmarks.daemon import BenchError, RunningDaemon, running_daemon
+from benchmarks.feeds import FeedKind, Feeds, FeedSettings
+from benchmarks.figures import machine, versions
+from benchmarks.floor import BARE
+from benchmarks.measured import Block, accounts, spread, stages, timings
+from benchmarks.references import LOOPS, reference
+from benchmarks.watch import (
+    PROCESSES,
+    FloorProcess,
+    FloorRun,
+    Introduction,
+    Seen,
+    Window,
+    floor_process,
+    watching,
+)
+from models.runtimes import cpu
+from streamer.frame import Clock
 
 SCHEMA = "sonostream.bench.live/1"
 
-_PRERENDERED = 240
-_START_WITHIN_S = 60.0
+OURS = "sonostream"
+
 _FLOOR_EVERY = 3
 """The floor is timed after every so many results: often enough to pair, seldom enough not to be the load."""
+_ROOM_FOR_FLOOR = 2.2
+"""Frame intervals of so many floors hold a frame's analysis and the floor after it."""
+_FLOOR_BY_ITSELF_S = 3.0
+_LOOK_EVERY_S = 0.25
 
-
-class BenchError(Exception):
-    """The benchmark cannot run, or the daemon died; says why."""
+# What a capture stamp means, in words: only some are the instant at which the frame was due.
+_MEANING = {
+    Clock.PTS: "due by presentation time",
+    Clock.DEVICE: "the instrument's stamp",
+    Clock.KERNEL: "the capture driver's stamp",
+    Clock.RTCP: "the sender's stamp",
+    Clock.RECEIVE: "the last byte's arrival",
+}
 
 
 @dataclass(frozen=True)
@@ -52,206 +63,239 @@ class LiveSettings:
     """What is run."""
 
     feed: FeedKind = "phantom"
+    source: str = ""
     fps: float = 30.0
     width: int = 800
     height: int = 600
     seconds: float = 60.0
     warm_up_s: float = 3.0
+    repeats: int = 1
+    references: tuple[str, ...] = ()
     artifact: str = "default"
     runtime: str = "auto"
     precision: str = "auto"
     seed: int = 0
 
+    def feed_settings(self) -> FeedSettings:
+        """Give the part that says which feed."""
+        return FeedSettings(self.feed, self.source, self.fps, self.width, self.height, self.seed)
+
 
 @dataclass
-class _Measured:
-    first_result_s: float
-    memory_mib: list[float] = field(default_factory=list)
-    end_to_end: list[float] = field(default_factory=list)
-    stages: dict[str, list[float]] = field(default_factory=dict)
-    floor: list[FloorSample] = field(default_factory=list)
-    dropped: dict[str, int] = field(default_factory=dict)
-    lost: int = 0
-    analysis: Analysis | None = None
+class LiveRun:
+    """Everything that was measured; plots need more than a report holds."""
+
+    settings: LiveSettings
+    introduction: Introduction | None = None
+    first_result_s: list[float] = field(default_factory=list)
+    floor_between: bool = True
+    blocks: dict[str, list[Block]] = field(default_factory=dict)
+    """By program, ours first; one for each repeat."""
 
 
-def run_live(settings: LiveSettings, progress: Progress) -> dict[str, Any]:
+def run_live(settings: LiveSettings, progress: Progress) -> tuple[dict[str, Any], LiveRun]:
     """Run the benchmark.
 
-    :return: the result in the form that `--json` writes; durations in ms.
+    :return: the result in the form that `--json` writes, durations in ms; and the stamps behind it.
     :raises BenchError: if the daemon does not start, or dies.
     """
-    task = progress.add_task("preparing feed and daemon", total=None)
-    with _feed(settings) as (uri, floor_feed, due), _daemon(settings, uri) as daemon:
-        floor = Floor(
-            load_artifact(settings.artifact),
-            floor_feed,
-            runtime=daemon.status["model"]["runtime"],
-            precision=daemon.status["model"]["precision"],
-            threads=machine()["cores"],
+    with ExitStack() as stack:
+        run = LiveRun(settings)
+        conductor = _Conductor(run, progress, stack)
+        for repeat in range(settings.repeats):
+            order = [OURS, *settings.references]
+            # What the machine does changes over minutes: nobody is always the first or the last.
+            for name in order[repeat % len(order) :] + order[: repeat % len(order)] if repeat else order:
+                block = conductor.watch_daemon() if name == OURS else conductor.watch_reference(name)
+                run.blocks.setdefault(name, []).append(block)
+    return _report(run), run
+
+
+class _Engine(NamedTuple):
+    runtime: str
+    precision: str
+    threads: int
+
+
+class _Conductor:
+    """Lets one program after the other read the feed, each with its floor."""
+
+    def __init__(self, run: LiveRun, progress: Progress, stack: ExitStack) -> None:
+        self._run, self._settings, self._progress, self._stack = run, run.settings, progress, stack
+        seconds = self._settings.seconds * self._settings.repeats * (1 + len(self._settings.references))
+        self._task = progress.add_task("preparing", total=seconds)
+        self._before = 0.0
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sonostream-bench-")))
+        self._feeds = Feeds(self._settings.feed_settings(), folder)
+        self._arrived: Semaphore = PROCESSES.Semaphore(0)
+        self._floor: FloorProcess | None = None
+        self._engine: _Engine | None = None
+
+    def watch_daemon(self) -> Block:
+        """Watch ours."""
+        settings = self._settings
+        flags = {
+            "model.artifact": settings.artifact,
+            "model.runtime": settings.runtime,
+            "model.precision": settings.precision,
+        }
+        self._tell("starting the daemon")
+        with self._feeds.open() as feed, running_daemon([feed.uri], flags | feed.flags) as daemon:
+            self._run.first_result_s.append(daemon.first_result_s)
+            with watching(daemon.address, self._arrived) as watcher:
+                self._run.introduction = watcher.introduction
+                floor = self._prepare_floor(watcher.introduction)
+                window = self._window()
+                watcher.begin(window)
+                if self._run.floor_between:
+                    floor.between_results(window, _FLOOR_EVERY)
+                usage = _Usage(daemon, window)
+                self._wait(f"{OURS}, {settings.feed} at {settings.fps:g} fps", window, usage.look)
+                seen = watcher.finish()
+            start_ns = feed.start_ns()
+            cpu_s = usage.cpu_s()
+        floor_run = self._finish_floor(floor)
+        live = [result for result in seen if result.live]
+        if len(live) < 10:
+            raise BenchError(f"only {len(live)} results arrived in {settings.seconds:g} s")
+        due_ns = [_due(result, start_ns) for result in live]
+        interval_ms = self._interval_ms(due_ns)
+        return Block(
+            window=window,
+            due_ns=due_ns,
+            done_ns=[result.received_ns for result in live],
+            interval_ms=interval_ms,
+            cpu_s=cpu_s,
+            memory_mib=usage.memory_mib,
+            floor=floor_run,
+            expected=round((due_ns[-1] - due_ns[0]) * 1e-6 / interval_ms) + 1,
+            seen=seen,
         )
-        progress.update(task, description=f"{settings.feed} at {settings.fps:g} fps", total=settings.seconds)
-        measured = _measure(settings, daemon, due, floor, lambda done: progress.update(task, completed=done))
-    progress.update(task, completed=settings.seconds)
-    return _report(settings, measured)
+
+    def watch_reference(self, name: str) -> Block:
+        """Watch what others write by hand; only after ours, which tells the engine."""
+        engine, floor = self._engine, self._floor
+        assert engine is not None
+        assert floor is not None
+        self._tell(f"starting {name}")
+        with (
+            self._feeds.open() as feed,
+            reference(name, feed.uri, self._arrived, self._settings.artifact, **engine._asdict()) as watched,
+        ):
+            window = self._window()
+            watched.begin(window)
+            if self._run.floor_between:
+                floor.between_results(window, _FLOOR_EVERY)
+            self._wait(f"{name}, the same feed and engine", window, lambda: None)
+            answers = watched.finish()
+            start_ns = feed.start_ns()
+        floor_run = self._finish_floor(floor)
+        if len(answers.done_ns) < 10:
+            raise BenchError(f"{name} gave only {len(answers.done_ns)} answers")
+        assert start_ns is not None
+        due_ns = [start_ns + round(media_s * 1e9) for media_s in answers.media_time_s]
+        interval_ms = self._interval_ms(due_ns)
+        return Block(
+            window=window,
+            due_ns=due_ns,
+            done_ns=answers.done_ns,
+            interval_ms=interval_ms,
+            cpu_s=answers.cpu_s,
+            memory_mib=[answers.resident_mib],
+            floor=floor_run,
+            expected=round((due_ns[-1] - due_ns[0]) * 1e-6 / interval_ms) + 1,
+        )
+
+    def _prepare_floor(self, first: Introduction) -> FloorProcess:
+        """Start the floor with the engine that the daemon took; see whether it fits between frames."""
+        if first.model.runtime not in BARE:
+            raise BenchError(
+                f"the floor needs the bare call of {first.model.runtime}, which is not written: "
+                f"choose --runtime from {', '.join(BARE)}"
+            )
+        if self._floor is None:
+            self._engine = _Engine(first.model.runtime, first.model.precision, cpu.usable_cores())
+            self._floor = self._stack.enter_context(
+                floor_process(
+                    self._settings.artifact,
+                    self._feeds.for_floor(first.width, first.height),
+                    self._arrived,
+                    **self._engine._asdict(),
+                )
+            )
+            quickest = min(sample.total for sample in self._floor.by_itself(15, 0.03).samples)
+            self._run.floor_between = 1e3 / self._settings.fps > _ROOM_FOR_FLOOR * quickest
+        return self._floor
+
+    def _finish_floor(self, floor: FloorProcess) -> FloorRun:
+        if self._run.floor_between:
+            return floor.finish()
+        interval_s = 1 / self._settings.fps
+        return floor.by_itself(
+            round(min(_FLOOR_BY_ITSELF_S, self._settings.seconds) / interval_s), interval_s
+        )
+
+    def _window(self) -> Window:
+        begin = time.monotonic() + self._settings.warm_up_s
+        return Window(begin, begin + self._settings.seconds)
+
+    def _wait(self, what: str, window: Window, look: Callable[[], object]) -> None:
+        self._tell(what)
+        while (now := time.monotonic()) < window.end:
+            look()
+            self._progress.update(self._task, completed=self._before + max(0.0, now - window.begin))
+            time.sleep(min(_LOOK_EVERY_S, max(0.0, window.end - time.monotonic())))
+        look()
+        self._before += self._settings.seconds
+
+    def _tell(self, what: str) -> None:
+        self._progress.update(self._task, description=what)
+
+    def _interval_ms(self, due_ns: list[int]) -> float:
+        if self._settings.feed != "source":
+            return 1e3 / self._settings.fps
+        return float(np.median(np.diff(due_ns))) * 1e-6
 
 
-@contextmanager
-def _feed(settings: LiveSettings) -> "Iterator[tuple[str, FloorFeed, Due]]":
-    """Yield the source's URI, the same frames for the floor, and when each frame is due."""
-    size = {"width": settings.width, "height": settings.height}
-    pictures = render(frames=_PRERENDERED, fps=settings.fps, seed=settings.seed, **size)
-    if settings.feed == "phantom":
-        query = f"seed={settings.seed}&fps={settings.fps:g}&width={settings.width}&height={settings.height}"
-        uri = f"phantom:?{query}&lift=false&cut=false&prerender={_PRERENDERED}"
-        yield uri, RawFrames(pictures), _captured
-        return
-    clip = encode(pictures, fps=settings.fps)
-    port = _free_port()
-    sender = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.coded_feed", f"--port={port}", f"--fps={settings.fps}"]
-        + [f"--{name}={value}" for name, value in size.items()]
-        + [f"--frames={_PRERENDERED}", f"--seed={settings.seed}"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert sender.stdout is not None
-        if sender.stdout.readline().strip() != "ready":
-            raise BenchError("the sender of the H.264 feed did not start")
-        started: list[int] = []
-        output = sender.stdout
-        threading.Thread(target=lambda: started.append(int(output.readline() or 0)), daemon=True).start()
+class _Usage:
+    """What a daemon uses within a window; looked at now and then."""
 
-        def due(analysis: Analysis) -> int:
-            assert analysis.media_time is not None
-            return started[0] + round(analysis.media_time * 1e9)
+    def __init__(self, daemon: RunningDaemon, window: Window) -> None:
+        self._daemon, self._window = daemon, window
+        self._cpu: list[tuple[float, float]] = []
+        self.memory_mib: list[float] = []
 
-        yield f"tcp://127.0.0.1:{port}", CodedFrames("h264", clip.packets), due
-    finally:
-        sender.kill()
-        sender.wait()
+    def look(self) -> None:
+        """Note what it has used so far."""
+        now = time.monotonic()
+        if now >= self._window.begin:
+            self._cpu.append((now, self._daemon.cpu_s()))
+            self.memory_mib.append(self._daemon.resident_mib())
+
+    def cpu_s(self) -> float:
+        """Processor time within the window."""
+        (begin, before), (end, after) = self._cpu[0], self._cpu[-1]
+        return (after - before) * (self._window.end - self._window.begin) / (end - begin)
 
 
-def _captured(analysis: Analysis) -> int:
-    # A phantom's capture stamp is the instant at which the frame was due.
-    return analysis.captured_monotonic
+def _due(result: Seen, start_ns: int | None) -> int:
+    if start_ns is None or result.media_time_s is None:
+        return result.captured_ns
+    return start_ns + round(result.media_time_s * 1e9)
 
 
-class _Running(NamedTuple):
-    """A daemon that delivers."""
-
-    address: str
-    status: dict[str, Any]
-    first_result_s: float
-    """From the command to the first result received here."""
-    memory: Path
-    """Where Linux tells how much memory it holds."""
-
-    def resident_mib(self) -> float:
-        """Memory it holds now."""
-        (line,) = (line for line in self.memory.read_text().splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) / 1024
-
-
-@contextmanager
-def _daemon(settings: LiveSettings, uri: str) -> Iterator[_Running]:
-    """Run a daemon; yields once its first result is here."""
-    address, port = f"tcp://127.0.0.1:{_free_port()}", _free_port()
-    flags = {
-        "publish.bind": address,
-        "http.port": port,
-        "model.artifact": settings.artifact,
-        "model.runtime": settings.runtime,
-        "model.precision": settings.precision,
-        "log.level": "warning",
-    }
-    command = [sys.executable, "-m", "streamer", "run", uri]
-    command += [f"--{key}={value}" for key, value in flags.items()]
-    started = time.monotonic()
-    with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, stderr=said) as process:
-
-        def check() -> None:
-            if process.poll() is not None:
-                said.seek(0)
-                raise BenchError(f"the daemon ended by itself: {said.read().strip()}")
-
-        try:
-            with Subscriber(address) as subscriber:
-                while not isinstance(subscriber.receive(0.2), Received):
-                    check()
-                    if time.monotonic() - started > _START_WITHIN_S:
-                        raise BenchError(f"the daemon delivered nothing within {_START_WITHIN_S:g} s")
-                first_result_s = time.monotonic() - started
-            with urlopen(f"http://127.0.0.1:{port}/status", timeout=5) as answer:
-                status = json.load(answer)
-            yield _Running(address, status, first_result_s, Path(f"/proc/{process.pid}/status"))
-            check()
-        finally:
-            process.terminate()
-
-
-def _measure(
-    settings: LiveSettings, daemon: _Running, due: Due, floor: Floor, tell: Callable[[float], None]
-) -> _Measured:
-    measured = _Measured(first_result_s=daemon.first_result_s)
-    begin = time.monotonic() + settings.warm_up_s
-    end = begin + settings.seconds
-    arrived = threading.Semaphore(0)
-
-    def receive() -> None:
-        with Subscriber(daemon.address) as subscriber:
-            while time.monotonic() < end:
-                message = subscriber.receive(0.1)
-                if isinstance(message, Received) and time.monotonic() >= begin:
-                    _note(measured, message, due)
-                    arrived.release()
-
-    # A thread of its own: a result that comes while the floor is timed is still stamped when it comes.
-    receiver = threading.Thread(target=receive)
-    receiver.start()
-    while receiver.is_alive():
-        for _ in range(_FLOOR_EVERY):
-            arrived.acquire(timeout=0.5)
-        if measured.end_to_end:
-            measured.floor.append(floor.sample())
-            measured.memory_mib.append(daemon.resident_mib())
-        tell(max(0.0, time.monotonic() - begin))
-    receiver.join()
-    if len(measured.end_to_end) < settings.fps or not measured.floor:
-        raise BenchError(f"only {len(measured.end_to_end)} results arrived in {settings.seconds:g} s")
-    return measured
-
-
-def _note(measured: _Measured, message: Received, due: Due) -> None:
-    analysis, before = message.analysis, measured.analysis
-    measured.analysis = analysis
-    if before is not None:
-        measured.lost += analysis.seq - before.seq - 1
-        for reason, count in analysis.dropped.items():
-            measured.dropped[reason] = measured.dropped.get(reason, 0) + count
-    if analysis.classes is None:
-        return
-    measured.end_to_end.append((message.received_monotonic - due(analysis)) * 1e-6)
-    stages = {
-        **{name: seconds * 1e3 for name, seconds in analysis.latency.stages.items()},
-        "publish": (analysis.age - analysis.latency.total) * 1e3,
-        "transport": (message.received_monotonic - analysis.published_monotonic) * 1e-6,
-    }
-    for name, milliseconds in stages.items():
-        measured.stages.setdefault(name, []).append(milliseconds)
-
-
-def _report(settings: LiveSettings, measured: _Measured) -> dict[str, Any]:
-    assert measured.analysis is not None
-    floor = percentiles([sample.total for sample in measured.floor])
-    end_to_end = percentiles(measured.end_to_end)
-    model = measured.analysis.model
+def _report(run: LiveRun) -> dict[str, Any]:
+    settings, introduction = run.settings, run.introduction
+    assert introduction is not None
+    model = introduction.model
+    repeats = [_figures({name: [blocks[at]] for name, blocks in run.blocks.items()}) for at in _indices(run)]
+    pooled = _figures(run.blocks)
+    asked = asdict(settings) | {"width": introduction.width, "height": introduction.height}
     return {
         "schema": SCHEMA,
         "machine": machine(),
         "versions": versions(),
-        "settings": asdict(settings),
+        "settings": asked | {"references": list(settings.references)},
         "model": {
             "name": model.name,
             "version": model.version,
@@ -259,69 +303,43 @@ def _report(settings: LiveSettings, measured: _Measured) -> dict[str, Any]:
             "precision": model.precision,
             "sha256": model.sha256,
         },
-        "frames": len(measured.end_to_end),
-        "dropped": measured.dropped,
-        "lost_by_subscriber": measured.lost,
-        "floor_ms": floor,
-        "floor_parts_ms": {
-            part: percentiles([getattr(sample, part) for sample in measured.floor])
-            for part in ("decode", "resize", "engine")
-        },
-        "floor_samples": len(measured.floor),
-        "end_to_end_ms": end_to_end,
+        "latency_from": _MEANING[Clock.PTS if settings.feed != "source" else introduction.clock],
+        "floor_timed": "between frames" if run.floor_between else "between runs",
+        "floor_decodes": settings.feed != "source" or Path(settings.source).is_file(),
+        **pooled,
         # A phantom renders its whole feed before it starts: that would be timed, not the daemon.
-        "first_result_s": round(measured.first_result_s, 3) if settings.feed == "h264" else None,
-        "memory_mib": {
-            "start": round(measured.memory_mib[0], 1),
-            "end": round(measured.memory_mib[-1], 1),
-            "max": round(max(measured.memory_mib), 1),
-        },
-        "overhead_ratio": {name: round(end_to_end[name] / floor[name], 4) for name in ("p50", "p99")},
-        "stages_ms": {name: percentiles(values) for name, values in measured.stages.items()},
+        "first_result_s": round(min(run.first_result_s), 3) if settings.feed == "h264" else None,
+        "spread": spread(repeats),
+        "repeats": repeats,
     }
 
 
-def show(report: dict[str, Any], console: Console) -> None:
-    """Print a report as one table."""
-    settings, model = report["settings"], report["model"]
-    feed = f"{settings['feed']} {settings['width']} x {settings['height']} at {settings['fps']:g} fps"
-    engine = f"{model['name']} {model['version']} on {model['runtime']} {model['precision']}"
-    table = Table(title=f"{feed}; {engine}; {report['machine']['cpu']}")
-    table.add_column("ms")
-    names = list(report["floor_ms"])
-    for name in names:
-        table.add_column(name, justify="right")
-
-    def row(title: str, values: dict[str, float], style: str = "") -> None:
-        cells = (f"{values[name]:.2f}" if name in values else "" for name in names)
-        table.add_row(title, *cells, style=style)
-
-    row("end to end", report["end_to_end_ms"], "bold")
-    row("floor", report["floor_ms"], "bold")
-    row("ratio", report["overhead_ratio"], "bold")
-    table.add_section()
-    for name, values in report["stages_ms"].items():
-        row(name, values)
-    table.add_section()
-    for name, values in report["floor_parts_ms"].items():
-        row(f"floor: {name}", values)
-    console.print(table)
-    drops = ", ".join(f"{count} {reason}" for reason, count in report["dropped"].items()) or "none"
-    lost = report["lost_by_subscriber"]
-    memory, first = report["memory_mib"], report["first_result_s"]
-    console.print(
-        f"{report['frames']} frames analysed; dropped: {drops}; lost on the way: {lost}\n"
-        f"memory {memory['start']:.0f} MiB at the start, {memory['end']:.0f} at the end"
-        + (f"; first result {first:.2f} s after the command" if first else "")
-    )
+def _indices(run: LiveRun) -> Iterator[int]:
+    return iter(range(run.settings.repeats))
 
 
-def progress_bar(console: Console) -> Progress:
+def _figures(programs: dict[str, list[Block]]) -> dict[str, Any]:
+    """Figures of ours over all its blocks, and of the references beside it."""
+    ours = programs[OURS]
+    found = timings(ours) | accounts(ours) | {"stages_ms": stages(ours)}
+    references = {}
+    for name in LOOPS:
+        if name in programs:
+            theirs = timings(programs[name])
+            theirs["ours_over"] = {
+                each: round(found["end_to_end_ms"][each] / theirs["end_to_end_ms"][each], 4)
+                for each in ("p50", "p99")
+            }
+            references[name] = theirs
+    return found | ({"references": references} if references else {})
+
+
+def progress_bar(console: Any) -> Progress:
     """Make the progress display of a run."""
-    return Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        refresh_per_second=2,
+    )
