@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,20 +20,11 @@ from models.networks.weights import load_weights
 def mean_over(losses: Tensor, chosen: Tensor) -> Tensor:
     """Mean of the losses of the chosen images; 0, with a gradient of 0, where there are none.
 
-    Where several processes train together they divide by their average count, so that the mean of their
-    gradients is that of one process with all the images.
-
     :param losses: N.
     :param chosen: N, bool.
     :return: a scalar.
     """
-    count = chosen.sum().to(losses.dtype)
-    least = 1.0
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(count)
-        least = 1 / dist.get_world_size()
-        count = count * least
-    return torch.where(chosen, losses, 0).sum() / count.clamp(min=least)
+    return torch.where(chosen, losses, 0).sum() / chosen.sum().clamp(min=1)
 
 
 def dice_loss(probability: Tensor, target: Tensor, *, squared: bool = False, smooth: float = 1.0) -> Tensor:

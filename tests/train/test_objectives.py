@@ -1,15 +1,11 @@
 """What every objective promises, whatever the batch lacks."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 import models
-from models.losses import mean_over
 from models.networks.cards import CARDS
 from tests.train.objective_cases import ALL_UNKNOWN, answers, batch, network, output, rows
 from train.batch import UNKNOWN
@@ -70,7 +66,7 @@ def test_whatever_a_batch_lacks_the_loss_and_its_gradient_are_finite(case: Any) 
         assert all(value.isfinite() for value in losses.values()), name
         assert all(leaf.grad is not None and leaf.grad.isfinite().all() for leaf in leaves), name
         keys.add(tuple(losses))
-    assert len(keys) == 1, "processes that average their losses need the same ones"
+    assert len(keys) == 1, "an epoch's means are over all its batches"
 
 
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
@@ -206,27 +202,3 @@ def test_a_few_steps_on_a_real_network_lower_every_part() -> None:
         optimizer.step()
         history.append({name: float(value.detach()) for name, value in losses.items()})
     assert all(history[-1][name] < history[0][name] for name in history[0])
-
-
-def _half(rank: int, folder: str, losses: torch.Tensor, chosen: torch.Tensor) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    mine = losses[rank * 4 : rank * 4 + 4].clone().requires_grad_()
-    value = mean_over(mine, chosen[rank * 4 : rank * 4 + 4])
-    value.backward()  # type: ignore[no-untyped-call]
-    torch.save((value.detach(), mine.grad), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-def test_two_processes_average_to_the_loss_of_one(tmp_path: Path) -> None:
-    losses = torch.arange(1.0, 9.0)
-    chosen = torch.tensor([True, True, True, False, False, True, False, False])
-    mp.spawn(_half, (str(tmp_path), losses, chosen), nprocs=2)  # type: ignore[no-untyped-call]
-    halves = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
-
-    whole = losses.clone().requires_grad_()
-    expected = mean_over(whole, chosen)
-    expected.backward()  # type: ignore[no-untyped-call]
-    assert float(expected.detach()) == (1 + 2 + 3 + 6) / 4
-    # Training in several processes averages the gradients, which halves each.
-    torch.testing.assert_close(torch.cat([grad for _, grad in halves]) / 2, whole.grad)
-    torch.testing.assert_close((halves[0][0] + halves[1][0]) / 2, expected.detach())

@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from models.losses import LossNet, UncertaintyWeights, dice_terms, mean_over
@@ -51,7 +50,6 @@ class ACSNetObjective(Objective):
         self.learned: UncertaintyWeights | None = None
         if both and options.task_weighting == "uncertainty":
             self.learned = UncertaintyWeights(tasks=2)
-            self.learned.s.register_hook(_shared_gradient)  # type: ignore[no-untyped-call]
         self.lossnet = _lossnet(options) if self.regions and options.gamma else None
         self.register_state_dict_post_hook(_drop_lossnet)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_expect_no_lossnet)  # type: ignore[no-untyped-call]
@@ -93,15 +91,6 @@ def _lossnet(options: ACSNetOptions) -> LossNet:
         return LossNet(options.lossnet)
     except ModelError as error:
         raise ObjectiveError(f"objective.lossnet: {error}") from None
-
-
-def _shared_gradient(gradient: Tensor) -> Tensor:
-    """Average the gradient over processes: nothing else does for weights that are not the network's."""
-    if dist.is_available() and dist.is_initialized():
-        gradient = gradient.clone()
-        dist.all_reduce(gradient)
-        gradient = gradient / dist.get_world_size()
-    return gradient
 
 
 def _drop_lossnet(_: Any, state: dict[str, Any], prefix: str, __: Any) -> None:

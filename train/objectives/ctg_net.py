@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from models.losses import DynamicWeightAverage, coarse_dice_terms, dice_terms, mean_over
@@ -70,7 +69,7 @@ class CTGNetObjective(Objective):
         l_cls, l_seg = self.weights
         losses["total"] = l_cls * losses["class"] + l_seg * segmentation
         if self.options.dwa_step == "iteration" and torch.is_grad_enabled():
-            self._end_step(*_shared(torch.stack([losses["class"].detach(), segmentation.detach()])))
+            self._end_step(float(losses["class"].detach()), float(segmentation.detach()))
         return losses
 
     def on_epoch(self, mean_losses: Mapping[str, float]) -> None:
@@ -101,12 +100,3 @@ def _coarse_terms(logits: Tensor, batch: Batch) -> Tensor:
         unknown = torch.zeros_like(batch.masked)
         return coarse_dice_terms(logits, batch.masks, torch.zeros_like(batch.masks), unknown)
     return coarse_dice_terms(logits, batch.masks, batch.glands, batch.gland_known)
-
-
-def _shared(values: Tensor) -> list[float]:
-    """Average values over processes, so that all go on with the same weights."""
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(values)
-        values = values / dist.get_world_size()
-    listed: list[float] = values.tolist()
-    return listed
