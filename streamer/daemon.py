@@ -33,7 +33,7 @@ from streamer.sinks import Sink
 from streamer.smoothing import SmoothingSettings
 from streamer.sources import SourceUnavailable
 from streamer.status import StatusError, StatusServer
-from streamer.swap import Loaded, ModelSwap
+from streamer.swap import ArtifactWatch, Loaded, ModelSwap
 
 if TYPE_CHECKING:
     from streamer.recorder import Recorder
@@ -47,6 +47,8 @@ ASSUMED_FPS = 30.0
 """What a source delivers unless `source.fps` says otherwise, where a model is chosen for it."""
 
 _HANG_SHOWN_S = 1.5
+_DRAIN_S = 8.0
+"""A daemon that is told to stop has ended by then, whatever hangs."""
 
 
 class StartError(Exception):
@@ -67,7 +69,8 @@ class Daemon:
         self._exit_code = 0
         self._reload = threading.Event()
         self.hung = False
-        """The engine stopped answering: a thread of this process may be in it for ever."""
+        """The engine does not answer: a thread of this process may be in it for ever."""
+        self._drained = threading.Event()
         self._supervisor = Supervisor()
         self._started_at = time.monotonic()
         self._model: Model | None = None
@@ -94,11 +97,21 @@ class Daemon:
         # On a terminal this signal says that the terminal is gone, and the daemon should be, too.
         if hasattr(signal, "SIGHUP") and not sys.stderr.isatty():
             previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_reload)
+        threading.Thread(target=self._bound_the_end, name="drain", daemon=True).start()
         try:
             return self._run()
         finally:
+            self._drained.set()
+            self._should_exit.set()
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    def _bound_the_end(self) -> None:
+        """End the process if it has not ended by itself a while after it was asked to."""
+        self._should_exit.wait()
+        if not self._drained.wait(_DRAIN_S):
+            log.error("not everything could be closed within %g s: ending without", _DRAIN_S)
+            os._exit(self._exit_code)
 
     def _run(self) -> int:
         config = self._config
@@ -136,24 +149,26 @@ class Daemon:
             for feed in self._feeds:
                 feed.start()
             publisher.start(self._feeds)
-            swap, analyzer, preview = self._prepare(publisher)
-            if preview is not None:
-                sinks.append(preview)
-                preview.start()
-            log.info(
-                "publishing on %s, status on http://%s:%d/status; %s",
-                publisher.address,
-                config.http.host,
-                status.port,
-                INTENDED_USE,
-            )
-            self._serve(analyzer, swap)
-            if not self.hung:
-                swap.close()
+            prepared = self._prepare(publisher)
+            if prepared is not None:
+                swap, analyzer, preview = prepared
+                if preview is not None:
+                    sinks.append(preview)
+                    preview.start()
+                log.info(
+                    "publishing on %s, status on http://%s:%d/status; %s",
+                    publisher.address,
+                    config.http.host,
+                    status.port,
+                    INTENDED_USE,
+                )
+                self._serve(analyzer, swap)
+                if not self.hung:
+                    swap.close()
         finally:
             self._supervisor.stopping()
-            for feed in self._feeds:
-                feed.stop()
+            self._should_exit.set()
+            self._stop_feeds()
             for sink in sinks:
                 sink.stop()
             publisher.stop()
@@ -175,6 +190,7 @@ class Daemon:
         config = self._config.model
         artifact = self._choose() if config.artifact == "auto" else load_artifact(config.artifact)
         check_classes(artifact, config.classes)
+        self._artifact = artifact.path
         session = load(
             artifact,
             runtime=config.runtime,
@@ -209,13 +225,37 @@ class Daemon:
         tell("auto takes the model %s: %s", self._ladder.taken, self._ladder.reason)
         return artifact
 
-    def _prepare(self, publisher: Publisher) -> tuple[ModelSwap, Analyzer, Preview | None]:
-        """Load and warm the model while the sources open; then check that they did."""
+    def _load_unless_stopped(self) -> Loaded | None:
+        """Load aside: an engine may compile for minutes; whoever stops the daemon does not wait for it."""
+        outcome: list[Loaded | Exception] = []
+
+        def work() -> None:
+            try:
+                outcome.append(self._load())
+            except Exception as error:
+                outcome.append(error)
+
+        loading = threading.Thread(target=work, name="model-load", daemon=True)
+        loading.start()
+        while loading.is_alive():
+            loading.join(0.05)
+            if self._should_exit.is_set() and loading.is_alive():
+                self.hung = True
+                return None
+        (result,) = outcome
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _prepare(self, publisher: Publisher) -> tuple[ModelSwap, Analyzer, Preview | None] | None:
+        """Load and warm the model while the sources open; then check that they did. None if stopped first."""
         config = self._config
         try:
-            loaded = self._load()
+            loaded = self._load_unless_stopped()
         except (ArtifactError, EngineError, ValueError) as error:
             raise StartError(str(error)) from None
+        if loaded is None:
+            return None
         self._model = loaded.model
         for feed in self._feeds:
             while not feed.opened.wait(0.1):
@@ -307,11 +347,15 @@ class Daemon:
         self._serving = threading.Thread(target=work, name="analyzer", daemon=True)
         self._serving.start()
         self._warm = True
+        watch = ArtifactWatch(self._artifact) if self._config.model.watch else None
         self._supervisor.ready()
         try:
             while not self._should_exit.wait(0.1):
                 if self._reload.is_set():
                     self._reload.clear()
+                    swap.begin()
+                if watch is not None and not swap.busy and watch.changed(swap.sha256):
+                    log.info("%s has changed", self._artifact.name)
                     swap.begin()
                 if analyzer.engine_busy_s > self._config.model.watchdog_s:
                     self._give_up_on_engine(analyzer)
@@ -321,10 +365,18 @@ class Daemon:
                     log.info("all sources have ended")
                     break
         finally:
-            for feed in self._feeds:
-                feed.stop()
+            self._stop_feeds()
             analyzer.stop()
-            self._serving.join(0 if self.hung else 5)
+            self._serving.join(0 if self.hung else 3)
+            self.hung = self._serving.is_alive()
+
+    def _stop_feeds(self) -> None:
+        """All at once: several that hang take no longer than one."""
+        deadline = time.monotonic() + 2
+        for feed in self._feeds:
+            feed.stop(0)
+        for feed in self._feeds:
+            feed.stop(max(0.0, deadline - time.monotonic()))
 
     def _give_up_on_engine(self, analyzer: Analyzer) -> None:
         self.hung = True

@@ -1,8 +1,11 @@
 """Change the model while the daemon runs: load and warm the new one aside, then switch between two frames."""
 
+import hashlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from models.artifact import ArtifactError
@@ -13,12 +16,44 @@ from streamer.lane import Lane
 
 log = logging.getLogger(__name__)
 
+_LOOK_EVERY_S = 0.5
+
 
 class Loaded(NamedTuple):
     """A model that is verified, in an engine, and warm."""
 
     session: Session
     model: Model
+
+
+class ArtifactWatch:
+    """Notices that a model's file has become another one, once it has stopped changing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, ...] = ()
+        self._examined: tuple[int, ...] = ()
+        self._look_at = 0.0
+
+    def changed(self, sha256: str) -> bool:
+        """Say once for every change that the file is not the model that answers; looks twice a second.
+
+        :param sha256: of the model that answers.
+        """
+        if time.monotonic() < self._look_at:
+            return False
+        self._look_at = time.monotonic() + _LOOK_EVERY_S
+        try:
+            status = self._path.stat()
+            now = (status.st_mtime_ns, status.st_size, status.st_ino)
+            still_written, self._seen = now != self._seen, now
+            if still_written or now == self._examined:
+                return False
+            self._examined = now
+            with self._path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() != sha256
+        except OSError:  # gone, or on its way
+            return False
 
 
 class ModelSwap:
@@ -47,9 +82,19 @@ class ModelSwap:
         self._accepted = accepted
         self._thread: threading.Thread | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a model is being loaded."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def sha256(self) -> str:
+        """Of the artifact that answers."""
+        return self._loaded.model.sha256
+
     def begin(self) -> None:
         """Start a swap in the background, unless one is under way."""
-        if self._thread is not None and self._thread.is_alive():
+        if self.busy:
             log.warning("a model is being loaded already: ask again when it has been switched")
             return
         self._thread = threading.Thread(target=self._run, name="model-swap", daemon=True)

@@ -13,6 +13,7 @@ from rich.console import Console
 from streamer.analysis import Event
 from streamer.cli.run import fail
 from streamer.client import Subscriber
+from streamer.no_dumps import forbid_dumps
 from streamer.sources import SourceUnavailable
 from streamer.wire import Received, WireError
 
@@ -46,6 +47,7 @@ def record(
         writer = RecordingWriter(path)
     except RecordingError as error:
         fail(str(error))
+    forbid_dumps()
     console = Console(stderr=True)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

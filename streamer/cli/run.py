@@ -45,7 +45,9 @@ def serve(config: Config) -> int:
     """Run a daemon and return its exit code; says in one line why it cannot start."""
     from streamer import logs
     from streamer.daemon import EXIT_CANNOT_START, Daemon, StartError
+    from streamer.no_dumps import forbid_dumps
 
+    forbid_dumps()
     logs.set_up(config.log.level, json_lines=config.log.format == "json")
     try:
         daemon = Daemon(config)

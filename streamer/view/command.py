@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from streamer.no_dumps import forbid_dumps
 from streamer.view.server import ViewerError, serve
 
 
@@ -60,6 +61,7 @@ def view_command(
         if open_browser and _has_desktop():
             webbrowser.open(url)
 
+    forbid_dumps()
     # A supervisor's SIGTERM ends it as Ctrl-C does: pages are told at once.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

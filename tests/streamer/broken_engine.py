@@ -1,7 +1,7 @@
 """`sonostream`, with an engine that breaks once a file says how.
 
-Started as a program of its own. The file named by BROKEN_WHEN holds `hang`, `shape` (one class too few) or
-`nan` (not a number for frames with a pixel above 240).
+Started as a program of its own. The file named by BROKEN_WHEN holds `load` (hang while loading), `hang`,
+`shape` (one class too few) or `nan` (not a number for frames with a pixel above 240).
 """
 
 import os
@@ -18,7 +18,10 @@ _load = streamer.daemon.load
 
 
 def _load_breakable(*arguments: Any, **options: Any) -> Session:
-    session, when = _load(*arguments, **options), Path(os.environ["BROKEN_WHEN"])
+    when = Path(os.environ["BROKEN_WHEN"])
+    if when.exists() and when.read_text() == "load":
+        threading.Event().wait()
+    session = _load(*arguments, **options)
     run = session._run
 
     def run_or_break(n: int) -> None:

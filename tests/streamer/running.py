@@ -76,13 +76,18 @@ class Daemon:
 
 @contextmanager
 def running(
-    model: Path | str, *arguments: str, program: Callable[..., list[str]] = sonostream, **environment: str
+    model: Path | str,
+    *arguments: str,
+    program: Callable[..., list[str]] = sonostream,
+    address: str = "",
+    port: int = 0,
+    **environment: str,
 ) -> Iterator[Daemon]:
-    """Start a daemon on free ports with these sources and flags.
+    """Start a daemon with these sources and flags, on free ports unless some are given.
 
     :param program: makes the command line; another one than `sonostream` may break parts on purpose.
     """
-    address, port = f"tcp://127.0.0.1:{free_port()}", free_port()
+    address, port = address or f"tcp://127.0.0.1:{free_port()}", port or free_port()
     fixed = [f"--model.artifact={model}", f"--publish.bind={address}", f"--http.port={port}"]
     process = subprocess.Popen(
         program("run", *arguments, *fixed),

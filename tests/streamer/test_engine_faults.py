@@ -230,3 +230,42 @@ def test_a_new_model_that_will_not_do_leaves_the_old_one_working(
 
     assert code == 0
     assert (lines[-1]["level"], says in lines[-1]["message"]) == ("error", True), lines[-1]
+
+
+def test_a_watched_file_that_changes_is_loaded_and_a_bad_one_is_not(model: Path, tmp_path: Path) -> None:
+    good = save(tiny_model(card=tiny_card(version="2")), tmp_path / "good.onnx").read_bytes()
+    with (
+        running(model, PHANTOM, "--model.watch=true", "--log.format=json") as daemon,
+        Subscriber(daemon.address) as subscriber,
+    ):
+        before = next_result(subscriber).analysis
+        os.utime(model)  # the same model in a file that looks new
+        assert daemon.process.stderr is not None
+        # As a copy over the network comes: half of it, and then the rest.
+        model.write_bytes(good[: len(good) // 2])
+        lines: list[str] = []
+        while not lines or "not switched" not in lines[-1]:
+            lines.append(json.loads(daemon.process.stderr.readline())["message"])
+        assert next_result(subscriber).analysis.model == before.model
+        model.unlink()
+        after_loss = next_result(subscriber).analysis.frame_id
+        next_result(subscriber, where=lambda r: r.analysis.frame_id > after_loss + 10)
+        model.write_bytes(good)
+        switched = next_result(subscriber, where=lambda r: r.analysis.model.version == "2").analysis
+        daemon.wait_for(lambda: daemon.status()["model"]["sha256"] == switched.model.sha256)
+        (source,) = daemon.status()["sources"]
+        code, said = daemon.stop()
+
+    assert code == 0, said
+    assert sum("has changed" in line for line in [*lines, *said.splitlines()]) == 2
+    assert source["captured"] == source["analyzed"] + sum(source["dropped"].values()) + source["in_flight"]
+
+
+def test_a_file_that_is_not_watched_changes_nothing(model: Path, tmp_path: Path) -> None:
+    new = save(tiny_model(card=tiny_card(version="2")), tmp_path / "new.onnx")
+    with running(model, PHANTOM) as daemon, Subscriber(daemon.address) as subscriber:
+        before = next_result(subscriber).analysis
+        shutil.move(new, model)
+        after = next_result(subscriber, where=lambda r: r.analysis.frame_id > before.frame_id + 50)
+
+    assert after.analysis.model == before.model
