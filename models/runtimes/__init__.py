@@ -5,6 +5,8 @@ A new engine is a file with a `Session`, a `precisions()` and a `VERSION`, and a
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, cast
@@ -22,7 +24,7 @@ from models.runtimes.base import (
     RuntimeDescription,
     Session,
 )
-from models.runtimes.choice import Candidate, Choice, choose_fastest
+from models.runtimes.choice import Candidate, Choice, choose_fastest, recall, remember
 
 __all__ = [
     "ENGINES",
@@ -145,6 +147,11 @@ def choose_for(
     :raises EngineUnavailable: if no engine is usable, or none has that precision.
     :raises EngineError: if none of them can run the model.
     """
+    cores = threads or cpu.usable_cores()
+    installed = None if cache_dir is None else _installed()
+    asked = [precision, cores, installed]
+    if installed and (known := recall(artifact, asked, cache_dir)) is not None:
+        return known
     statuses = [status for status in available(automatic=True) if status.usable]
     if not statuses:
         choose("auto")  # says what is wrong with each
@@ -170,8 +177,10 @@ def choose_for(
             artifact, precision=narrow, threads=threads, max_batch=1, cache_dir=cache_dir
         )
 
-    cores = threads or cpu.usable_cores()
-    return choose_fastest(artifact, candidates, load_one, threads=cores, cache_dir=cache_dir)
+    choice = choose_fastest(artifact, candidates, load_one, threads=cores, cache_dir=cache_dir)
+    if installed:
+        remember(artifact, asked, cache_dir, choice)
+    return choice
 
 
 def choose(runtime: str = "auto") -> str:
@@ -207,6 +216,31 @@ def available(*, automatic: bool = False) -> list[RuntimeStatus]:
         else:
             statuses.append(RuntimeStatus(name, True, module.VERSION, precisions, "", engine.install))
     return statuses
+
+
+def _installed() -> list[tuple[str, str]] | None:
+    """Name the engines that `auto` chooses from and their versions, without importing them.
+
+    :return: None if that cannot be known, or a GPU must be asked.
+    """
+    found = []
+    for engine in ENGINES.values():
+        if engine.reads != "artifact" or not _is_there(engine.package):
+            continue
+        try:
+            found.append((engine.package, version(engine.package)))
+        except PackageNotFoundError:
+            return None
+        if engine.package == "tensorrt":
+            return None
+    return found
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ImportError:
+        return False
 
 
 def _session(name: str) -> Callable[..., Session]:

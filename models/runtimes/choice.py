@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -101,6 +101,32 @@ def choose_fastest(
         _write(file, choice)
     _remembered[key] = choice
     return choice
+
+
+def recall(artifact: Artifact, asked: Sequence[object], cache_dir: Path | None) -> Choice | None:
+    """Look up what was chosen for a model before, without importing an engine to ask it; None if unknown.
+
+    :param asked: all else that the choice depends on, but for the processor; JSON.
+    """
+    file = _file_of(artifact, asked, cache_dir)
+    if file is None:
+        return None
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Choice)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def remember(artifact: Artifact, asked: Sequence[object], cache_dir: Path | None, choice: Choice) -> None:
+    """Keep a choice for `recall`."""
+    _write(_file_of(artifact, asked, cache_dir), choice)
+
+
+def _file_of(artifact: Artifact, asked: Sequence[object], cache_dir: Path | None) -> Path | None:
+    if cache_dir is None:
+        return None
+    said = json.dumps([artifact.sha256, asked, cpu.name(), cpu.notable_flags()])
+    return cache_dir / "choices" / f"asked-{hashlib.sha256(said.encode()).hexdigest()[:32]}.json"
 
 
 def _key(artifact: Artifact, candidates: list[Candidate], threads: int) -> str:

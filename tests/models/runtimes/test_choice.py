@@ -46,6 +46,30 @@ def test_auto_goes_on_to_the_next_engine_where_the_first_is_absent(tiny: Path) -
     assert run(code, blocked=("openvino",)) == "onnxruntime"
 
 
+def test_a_choice_that_is_kept_costs_no_import_of_the_engines_that_were_not_taken(
+    tiny: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino", reason="nothing to choose from without a second engine")
+    code = (
+        "import sys, pathlib; from models.runtimes import load\n"
+        f"name = load({str(tiny)!r}, cache_dir=pathlib.Path({str(tmp_path)!r})).description.name\n"
+        "print(name, *(each for each in ('openvino', 'onnxruntime') if each in sys.modules))"
+    )
+    first, again = run(code).split(), run(code).split()
+    assert first[1:] == ["openvino", "onnxruntime"]
+    assert again == [first[0], first[0]]
+
+
+def test_an_engine_that_is_gone_is_chosen_without(tiny: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="nothing to choose from without a second engine")
+    code = (
+        "import pathlib; from models.runtimes import load\n"
+        f"print(load({str(tiny)!r}, cache_dir=pathlib.Path({str(tmp_path)!r})).description.name)"
+    )
+    taken = run(code)
+    assert run(code, blocked=(taken,)) != taken
+
+
 def test_an_absent_engine_is_a_status_with_the_command_that_installs_it() -> None:
     code = "import json; from models.runtimes import available; print(json.dumps(available()[1]._asdict()))"
     status = json.loads(run(code, blocked=("openvino",)))
