@@ -9,6 +9,8 @@ import typer
 from benchmarks.commands.engines import engines
 from benchmarks.commands.live import live
 from benchmarks.commands.offline import offline
+from benchmarks.commands.overload import overload
+from benchmarks.commands.startup import startup
 from benchmarks.commands.temporal import temporal
 
 bench = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -23,3 +25,4 @@ bench.command()(live)
 bench.command()(temporal)
 bench.command()(engines)
 bench.command()(offline)
+bench.command()(startup)

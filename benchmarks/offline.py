@@ -15,13 +15,14 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast
 
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks import plot
 from benchmarks.coded_feed import render
 from benchmarks.daemon import BenchError, RunningDaemon, running_daemon
 from benchmarks.figures import machine, percentiles, versions
@@ -32,6 +33,9 @@ from models.runtimes import Precision, Session, load
 from streamer.client import Subscriber
 from streamer.frame import Pixels
 from streamer.wire import Received
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 StudyKind = Literal["h264", "mcap"]
 
@@ -344,11 +348,12 @@ def show(report: dict[str, Any], console: Console) -> None:
     )
 
 
-def draw(report: dict[str, Any], file: Path) -> None:
-    """Draw every round."""
-    from matplotlib.figure import Figure
+def draw(report: dict[str, Any]) -> "Figure":
+    """Draw every round.
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    :raises BenchError: if matplotlib is not installed.
+    """
+    figure = plot.figure(8, 4)
     axes = figure.subplots()
     numbers = np.arange(1, len(report["rounds"]) + 1)
     for offset, key, label in ((-0.2, "engine_per_s", "the engine alone"), (0.2, "frames_per_s", "daemon")):
@@ -358,4 +363,4 @@ def draw(report: dict[str, Any], file: Path) -> None:
         f"{report['settings']['study']} study: {report['ratio']['median']:.3f} of the engine alone"
     )
     axes.legend()
-    figure.savefig(file)
+    return figure

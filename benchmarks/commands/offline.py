@@ -17,7 +17,7 @@ def offline(
     runtime: Annotated[str, typer.Option(help="Engine to run it in.")] = "auto",
     precision: Annotated[str, typer.Option(help="Precision to run it in.")] = "auto",
     json_file: JsonFile = None,
-    plot: PlotFile = None,
+    plot_file: PlotFile = None,
 ) -> None:
     """A recorded study as fast as possible, against the engine alone on the same frames.
 
@@ -25,6 +25,7 @@ def offline(
     """
     from rich.console import Console
 
+    from benchmarks import plot
     from benchmarks.daemon import BenchError
     from benchmarks.live import progress_bar
     from benchmarks.offline import OfflineSettings, draw, run_offline, show
@@ -42,11 +43,13 @@ def offline(
         precision=precision,
     )
     try:
+        if plot_file is not None:
+            plot.check(plot_file)
         with progress_bar(Console(stderr=True)) as progress:
             report = run_offline(settings, progress)
+        show(report, Console())
+        write_json(report, json_file)
+        if plot_file is not None:
+            plot.save(draw(report), plot_file, lambda console: show(report, console))
     except BenchError as error:
         fail(str(error))
-    show(report, Console())
-    write_json(report, json_file)
-    if plot is not None:
-        draw(report, plot)

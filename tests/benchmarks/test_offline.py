@@ -9,6 +9,7 @@ from rich.progress import Progress
 
 pytest.importorskip("onnx", reason="the small model is made with the onnx package")
 
+from benchmarks import plot
 from benchmarks.daemon import BenchError
 from benchmarks.offline import OfflineSettings, StudyKind, check_identity, draw, run_offline, show
 from tests.models.tiny import save, tiny_model
@@ -47,7 +48,7 @@ def test_a_study_is_analysed_frame_by_frame_and_compared_with_the_engine(
     console = Console(record=True, width=120)
     show(report, console)
     assert "the engine alone" in console.export_text()
-    draw(report, tmp_path / "plot.png")
+    plot.save(draw(report), tmp_path / "plot.png", lambda console: show(report, console))
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
