@@ -46,6 +46,27 @@ class RunningDaemon:
         return cpu_s(self.pid)
 
 
+class Usage:
+    """What a daemon uses from one instant to another; looked at now and then."""
+
+    def __init__(self, daemon: RunningDaemon, begin: float, end: float) -> None:
+        self._daemon, self._begin, self._end = daemon, begin, end
+        self._cpu: list[tuple[float, float]] = []
+        self.memory_mib: list[float] = []
+
+    def look(self) -> None:
+        """Note what it has used so far."""
+        now = time.monotonic()
+        if now >= self._begin:
+            self._cpu.append((now, self._daemon.cpu_s()))
+            self.memory_mib.append(self._daemon.resident_mib())
+
+    def cpu_s(self) -> float:
+        """Processor time within the window."""
+        (begin, before), (end, after) = self._cpu[0], self._cpu[-1]
+        return (after - before) * (self._end - self._begin) / (end - begin)
+
+
 def resident_mib(pid: int) -> float:
     """Memory that a process holds now, in MiB."""
     text = Path(f"/proc/{pid}/status").read_text()

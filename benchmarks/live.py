@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.daemon import BenchError, RunningDaemon, running_daemon
+from benchmarks.daemon import BenchError, Usage, running_daemon
 from benchmarks.feeds import FeedKind, Feeds, FeedSettings
 from benchmarks.figures import machine, versions
 from benchmarks.floor import BARE
@@ -149,7 +149,7 @@ class _Conductor:
                 watcher.begin(window)
                 if self._run.floor_between:
                     floor.between_results(window, _FLOOR_EVERY)
-                usage = _Usage(daemon, window)
+                usage = Usage(daemon, *window)
                 self._wait(f"{OURS}, {settings.feed} at {settings.fps:g} fps", window, usage.look)
                 seen = watcher.finish()
             start_ns = feed.start_ns()
@@ -255,27 +255,6 @@ class _Conductor:
         if self._settings.feed != "source":
             return 1e3 / self._settings.fps
         return float(np.median(np.diff(due_ns))) * 1e-6
-
-
-class _Usage:
-    """What a daemon uses within a window; looked at now and then."""
-
-    def __init__(self, daemon: RunningDaemon, window: Window) -> None:
-        self._daemon, self._window = daemon, window
-        self._cpu: list[tuple[float, float]] = []
-        self.memory_mib: list[float] = []
-
-    def look(self) -> None:
-        """Note what it has used so far."""
-        now = time.monotonic()
-        if now >= self._window.begin:
-            self._cpu.append((now, self._daemon.cpu_s()))
-            self.memory_mib.append(self._daemon.resident_mib())
-
-    def cpu_s(self) -> float:
-        """Processor time within the window."""
-        (begin, before), (end, after) = self._cpu[0], self._cpu[-1]
-        return (after - before) * (self._window.end - self._window.begin) / (end - begin)
 
 
 def _due(result: Seen, start_ns: int | None) -> int:

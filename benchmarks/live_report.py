@@ -22,6 +22,17 @@ _COLOURS = {
     "threaded": "tab:orange",
     "opencv": "tab:red",
 }
+# A stage and the part of the floor that is the same work look alike.
+_STAGE_COLOURS = {
+    **dict.fromkeys(("capture", "decode"), "C0"),
+    "wait": "C1",
+    "resize": "C2",
+    **dict.fromkeys(("inference", "engine"), "C3"),
+    "smoothing": "C4",
+    "lesions": "C5",
+    "publish": "C6",
+    "transport": "C7",
+}
 _TITLES = {
     OURS: "ours, at a subscriber",
     "opencv": "OpenCV loop",
@@ -139,7 +150,7 @@ def _draw_over_time(run: LiveRun, axes: "Axes") -> None:
             axes.plot(seconds, block.latency_ms, ".", markersize=2.5, color=_COLOURS[name], label=label)
     axes.set_ylabel("end to end, ms")
     axes.set_xlabel("seconds")
-    axes.set_ylim(0)
+    axes.set_yscale("log")
     axes.legend(loc="upper right", ncols=4)
 
 
@@ -159,6 +170,7 @@ def _draw_distribution(run: LiveRun, axes: "Axes") -> None:
     for deadline in DEADLINES_MS:
         axes.axvline(deadline, color="0.7", linewidth=0.8)
         axes.text(deadline, 1.0, f" {deadline} ms", fontsize=8, va="top")
+    axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("ms")
     axes.set_ylabel("part of frames that took longer")
@@ -169,9 +181,9 @@ def _draw_stages(report: dict[str, Any], axes: "Axes") -> None:
     rows = {"end to end": report["stages_ms"], "floor": report["floor_parts_ms"]}
     for at, (row, parts) in enumerate(rows.items()):
         left = 0.0
-        for index, (name, values) in enumerate(parts.items()):
+        for name, values in parts.items():
             width = values["p50"]
-            axes.barh(at, width, left=left, color=f"C{index}", alpha=0.8 if at == 0 else 0.4)
+            axes.barh(at, width, left=left, color=_STAGE_COLOURS[name], alpha=0.8 if at == 0 else 0.5)
             if width > 0.02 * report["end_to_end_ms"]["p50"]:
                 axes.text(left + width / 2, at, f"{name}\n{width:.2f}", ha="center", va="center", fontsize=7)
             left += width
