@@ -22,6 +22,7 @@ def _root() -> None:
 
 
 bench.command()(live)
+bench.command()(overload)
 bench.command()(temporal)
 bench.command()(engines)
 bench.command()(offline)
