@@ -56,6 +56,10 @@ class Study:
     """Width and height of a source pixel."""
     source: str = field(default="", kw_only=True)
     """Name of its data set."""
+    split: str | None = field(default=None, kw_only=True)
+    """The part or the fold that its data set puts it in."""
+    contradictory: bool = field(default=False, kw_only=True)
+    """A near-duplicate of it has another class: one of the two labels is wrong."""
 
 
 def _unset() -> NDArray[Any]:

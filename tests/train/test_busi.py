@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from train.busi import divide, heldout_names, read_busi
-from train.command import INNER_FRACTION, INNER_SEED
+from tests.train.layouts import speckle
+from train.busi import HELDOUT_FRACTION, HELDOUT_SEED, divide, heldout_names, read_busi, write_heldout
 from train.data import DataError, read_images
-from train.splits import HELDOUT_FRACTION, HELDOUT_SEED, split, write_heldout
+from train.splits import split
 
 BUSI = Path(__file__).parents[3] / "shared" / "data" / "busi"
 needs_busi = pytest.mark.skipif(not BUSI.is_dir(), reason=f"BUSI is not at {BUSI}")
@@ -61,10 +61,19 @@ def test_a_missing_class_folder_is_named(tmp_path: Path) -> None:
         read_busi(tmp_path)
 
 
-def test_a_missing_index_says_what_it_is_for(folder: Path) -> None:
+def test_without_an_index_the_groups_are_found_by_comparing_the_pictures(folder: Path) -> None:
     (folder / "index.csv").unlink()
-    with pytest.raises(DataError, match="groups near-duplicates so that no split straddles them"):
-        read_busi(folder)
+    for number, label in enumerate(("benign", "benign", "malignant", "malignant", "normal", "normal")):
+        picture = speckle(number, (40, 60))
+        cv2.imwrite(str(folder / label / f"{label} ({number % 2 + 1}).png"), picture)
+    cv2.imwrite(str(folder / "normal" / "normal (3).png"), speckle(5, (40, 60)))
+    cv2.imwrite(str(folder / "malignant" / "malignant (3).png"), speckle(0, (40, 60)))
+
+    groups = {study.name: study.group for study in read_busi(folder)}
+
+    assert "benign/benign (1).png" not in groups, "it is malignant (3) too"
+    assert groups["normal/normal (2).png"] == groups["normal/normal (3).png"]
+    assert len(set(groups.values())) == len(groups) - 1 == 5
 
 
 def test_an_image_without_its_row_mask_or_image_is_named(folder: Path) -> None:
@@ -94,7 +103,7 @@ def test_a_damaged_picture_is_named(folder: Path) -> None:
 @needs_busi
 def test_no_split_of_busi_shares_a_group_or_an_image() -> None:
     development, heldout = divide(read_busi(BUSI))
-    rest, inner = split(development, INNER_FRACTION, INNER_SEED)
+    rest, inner = split(development, 0.15, 1)
     parts = [rest, inner, heldout]
 
     for one in range(3):
