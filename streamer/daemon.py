@@ -25,7 +25,7 @@ from streamer.config_text import as_toml, without_places
 from streamer.feed import EventKind, Feed
 from streamer.frame import FeedState
 from streamer.lane import Lane
-from streamer.metrics import Metrics
+from streamer.metrics import DropCounter, Metrics
 from streamer.notify import Supervisor
 from streamer.openigtlink import OpenIGTLinkError, OpenIGTLinkSink
 from streamer.preview import Preview
@@ -184,6 +184,10 @@ class Daemon:
                 accounts.analyzed,
                 drops or "none",
             )
+        outlets: tuple[DropCounter, ...] = (publisher, *sinks)
+        for outlet in outlets:
+            if outlet.dropped:
+                log.info("%s: %d results dropped", outlet.name, outlet.dropped)
         return self._exit_code
 
     def _load(self) -> Loaded:

@@ -94,18 +94,20 @@ class Recorder(Sink):
     def _run(self) -> None:
         while not (self._stopping.is_set() and not self._mailbox.statistics.waiting):
             result = self._mailbox.take(0.1)
+            held, done = self._writer.held, result is None
             try:
                 while self._events:
                     self._writer.add_event(self._events.popleft())
                     self._unsynced = True
                 if result is not None:
                     self.handle(result)
-                    self._unsynced = True
+                    self._unsynced = done = True
                 if self._unsynced and time.monotonic() - self._synced_at > _SYNC_EVERY_S:
                     self._synced_at, self._unsynced = time.monotonic(), False
                     self._writer.sync()
             except Exception as error:
-                self.dropped += result is not None
+                # A frame that is held is not lost yet.
+                self.dropped += not done and (self._writer.held is None or self._writer.held is held)
                 for encoder in self._encoders.values():
                     encoder.restart()
                 self._complaints.say(
@@ -114,6 +116,7 @@ class Recorder(Sink):
         try:
             self._writer.close()
         except OSError as error:
+            self.dropped += self._writer.held is not None
             log.warning("the end of %s could not be written (%s): it is still readable", self.path, error)
 
     def _encode(self, result: Result) -> Picture:

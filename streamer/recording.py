@@ -161,6 +161,8 @@ class RecordingWriter:
         self._schemas: dict[str, int] = {}
         self._channels: dict[tuple[str, str, str, tuple[tuple[str, str], ...]], int] = {}
         self._sources: set[str] = set()
+        self.held: Analysis | None = None
+        """The frame that waits for room on the disk."""
         if config:
             self._writer.add_metadata(_CONFIG, {"toml": config})
         self._output.flush()
@@ -169,9 +171,11 @@ class RecordingWriter:
         """Write one frame.
 
         :param mask: PNG of it, where there is one.
-        :raises OSError: if the disk is full; the file stays whole, and later frames may succeed.
+        :raises OSError: if the disk is full; the file stays whole, and later frames may succeed. A frame that
+            was begun is then `held`, and goes first when there is room.
         """
         self._output.flush()  # what did not fit before goes first, and nothing piles up
+        self.held = None
         at, sequence, source = analysis.captured_at, analysis.seq, analysis.source
         self._introduce(source)
         if mask is not None:
@@ -179,7 +183,9 @@ class RecordingWriter:
         if picture is not None:
             self._add_image(source, "picture", picture, at, sequence)
         self._message(source, "analysis", encode_analysis(analysis), at, sequence, "sonostream.Analysis")
+        self.held = analysis
         self._output.flush()
+        self.held = None
 
     def add_event(self, event: Event) -> None:
         """Write that something happened to a source.
@@ -202,6 +208,7 @@ class RecordingWriter:
         """
         try:
             self._output.flush()
+            self.held = None
             self._writer.finish()  # type: ignore[no-untyped-call]
             self._output.flush()
             self._output.sync()
