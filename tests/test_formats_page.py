@@ -52,4 +52,4 @@ def test_every_line_it_shows_is_understood(
         timeout=60,
         env={"COLUMNS": "300", "NO_COLOR": "1", "PATH": "", "PYTHONPATH": str(Path(__file__).parents[1])},
     )
-    assert options <= set(re.findall(r"--[a-z]+", told.stdout)), told.stdout + told.stderr
+    assert options <= set(re.findall(r"--[a-z-]+", told.stdout)), told.stdout + told.stderr

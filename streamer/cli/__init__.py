@@ -23,6 +23,7 @@ COMMANDS = {
     "view": Command("streamer.view.command:view_command", "Show a daemon's results in a web page."),
     "record": Command("streamer.cli.record:record", "Record a daemon's results and pictures in a file."),
     "replay": Command("streamer.cli.replay:replay", "Run a recording again and report what changed."),
+    "extract": Command("streamer.cli.extract:extract", "Make a video, tables or DICOM of a recording."),
     "train": Command("train.command:train_command", "Train a network and export it."),
     "evaluate": Command("train.command:evaluate_command", "Measure how well a model does on a data set."),
     "export": Command(
