@@ -6,10 +6,12 @@ when it runs it: the help page stays quick.
 
 import typer
 
+from benchmarks.commands.compare import check, compare
 from benchmarks.commands.engines import engines
 from benchmarks.commands.live import live
 from benchmarks.commands.offline import offline
 from benchmarks.commands.overload import overload
+from benchmarks.commands.soak import soak
 from benchmarks.commands.startup import startup
 from benchmarks.commands.temporal import temporal
 
@@ -23,7 +25,10 @@ def _root() -> None:
 
 bench.command()(live)
 bench.command()(overload)
+bench.command()(compare)
+bench.command()(check)
 bench.command()(temporal)
 bench.command()(engines)
 bench.command()(offline)
 bench.command()(startup)
+bench.command()(soak)

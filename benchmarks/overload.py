@@ -1,10 +1,11 @@
 """`sonostream bench overload`: more frames, or more feeds, than the machine can analyse.
 
 What is delivered must stay as fresh as ever, and the rest be dropped at once and counted: no backlog. A feed
-of raw phantom frames comes at given multiples of what the daemon delivers when it is flooded; then 30 fps
-feeds are added one by one. A frame that is dropped has missed every deadline.
+of raw phantom frames comes at given multiples of what the daemon delivers when it is flooded; then come
+several feeds of 30 fps. A frame that is dropped has missed every deadline.
 """
 
+import itertools
 import tempfile
 import time
 from collections import defaultdict
@@ -37,7 +38,6 @@ _PRERENDERED = 60
 _FLOODED = 0.8
 """A feed floods a daemon that analyses less than this part of it."""
 _FIRST_FLOOD_FPS, _LAST_FLOOD_FPS = 200.0, 1000.0
-_MOST_SOURCES = 64
 _FLOOR_SAMPLES = 40
 _START_WITHIN_S = 60.0
 
@@ -48,8 +48,8 @@ class OverloadSettings:
 
     factors: tuple[float, ...] = (1.0, 1.5, 2.0, 4.0)
     """Rates of the feed, in parts of what the machine can do."""
-    sources: int = 4
-    """At least so many feeds, one more in every step; as many more as keep their deadline. 0: none."""
+    sources: tuple[int, ...] = (1, 2, 3, 4)
+    """Numbers of 30 fps feeds."""
     width: int = 800
     height: int = 600
     seconds: float = 10.0
@@ -78,22 +78,18 @@ def run_overload(settings: OverloadSettings, progress: Progress) -> dict[str, An
         capacity = conductor.capacity_fps()
         load: dict[str, list[_Step]] = defaultdict(list)
         sources: dict[str, list[_Step]] = defaultdict(list)
-        for repeat in range(settings.repeats):
+        for _ in range(settings.repeats):
             for factor in settings.factors:
                 load[f"{factor:g}"].append(conductor.step(capacity * factor, 1))
-            last = len(sources) if repeat else _MOST_SOURCES if settings.sources else 0
-            for n in range(1, last + 1):
-                step = conductor.step(SOURCES_FPS, n)
-                sources[str(n)].append(step)
-                if not repeat and n >= settings.sources and not _keeps_up(_figures([step])):
-                    break
+            for n in settings.sources:
+                sources[str(n)].append(conductor.step(SOURCES_FPS, n))
         model = conductor.introduction.model
     repeats = [_tables(load, sources, repeat) for repeat in range(settings.repeats)]
     return {
         "schema": SCHEMA,
         "machine": machine(),
         "versions": versions(),
-        "settings": asdict(settings) | {"factors": list(settings.factors)},
+        "settings": asdict(settings) | {"factors": list(settings.factors), "sources": list(settings.sources)},
         "model": {
             "name": model.name,
             "version": model.version,
@@ -219,13 +215,12 @@ def _tables(
         return {name: _figures(each) for name, each in chosen.items() if each}
 
     by_sources = figures(sources)
-    kept = [int(name) for name, each in by_sources.items() if _keeps_up(each)]
-    unbroken = next((n - 1 for n in range(1, len(by_sources) + 2) if n not in kept), 0)
+    kept = itertools.takewhile(lambda name: _keeps_up(by_sources[name]), sorted(by_sources, key=int))
     by_load = figures(load)
     return {
         "load": by_load,
         "sources": by_sources,
-        "largest_sources": unbroken,
+        "largest_sources": max((int(name) for name in kept), default=0),
         "checks": _checks(by_load, by_sources),
     }
 

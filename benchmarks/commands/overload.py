@@ -11,9 +11,7 @@ def overload(
     factors: Annotated[
         str, typer.Option(help="Rates of the feed, in parts of what the machine can do.")
     ] = "1,1.5,2,4",
-    sources: Annotated[
-        int, typer.Option(min=0, max=64, help="At least so many 30 fps feeds, step by step; 0: none.")
-    ] = 4,
+    sources: Annotated[str, typer.Option(help="Numbers of 30 fps feeds; none if empty.")] = "1,2,3,4",
     size: Annotated[str, typer.Option(help="Width x height of a frame.")] = "800x600",
     seconds: Annotated[float, typer.Option(min=2, help="How long to measure each step.")] = 10.0,
     warm_up: Annotated[float, typer.Option(min=0, help="Seconds left out at the start of each.")] = 1.5,
@@ -41,15 +39,13 @@ def overload(
     width, _, height = size.partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         fail(f"--size is WIDTHxHEIGHT, such as 800x600, not {size!r}")
-    try:
-        rates = tuple(float(factor) for factor in factors.split(",") if factor.strip())
-    except ValueError:
-        fail(f"--factors are numbers with commas between, such as 1,1.5,2,4, not {factors!r}")
-    if not all(0.1 <= rate <= 10 for rate in rates) or not (rates or sources):
-        fail(f"--factors are from 0.1 to 10, not {factors!r}")
+    rates = _numbers("--factors", factors, "1,1.5,2,4", low=0.1, high=10)
+    counts = _numbers("--sources", sources, "1,2,3,4", low=1, high=64)
+    if not all(count.is_integer() for count in counts):
+        fail(f"--sources are whole numbers, not {sources!r}")
     settings = OverloadSettings(
         factors=rates,
-        sources=sources,
+        sources=tuple(int(count) for count in counts),
         width=int(width),
         height=int(height),
         seconds=seconds,
@@ -70,3 +66,13 @@ def overload(
             draw(report, plot)
     except BenchError as error:
         fail(str(error))
+
+
+def _numbers(flag: str, text: str, example: str, *, low: float, high: float) -> tuple[float, ...]:
+    try:
+        numbers = sorted({float(each) for each in text.split(",") if each.strip()})
+    except ValueError:
+        fail(f"{flag} are numbers with commas between, such as {example}, not {text!r}")
+    if not all(low <= number <= high for number in numbers):
+        fail(f"{flag} are from {low:g} to {high:g}, not {text!r}")
+    return tuple(numbers)
