@@ -1,12 +1,25 @@
 """SRT where PyAV was built without it: the system's `ffmpeg` receives, its bytes reach us unchanged."""
 
+import ctypes
 import shutil
+import signal
 import subprocess
+import sys
 from threading import Timer
 from typing import IO
 
 from streamer.sources.base import SourceUnavailable
 from streamer.sources.libav_errors import shown_url
+
+_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+# Looked up here: between fork and exec as little as possible should happen.
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill this child when its parent is gone: else it would keep the port for ever."""
+    assert _prctl is not None
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class SrtRelay:
@@ -30,6 +43,7 @@ class SrtRelay:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
+            preexec_fn=None if _prctl is None else _end_with_parent,
         )
         assert self._process.stdout is not None
         # A pipe has no timeout of its own: a sender that never comes must not hold `open` for ever.

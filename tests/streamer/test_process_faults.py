@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from streamer.wire import Received
 from tests.models.tiny import save, tiny_model
 from tests.streamer import broken_engine
 from tests.streamer.running import Daemon, free_port, running, sonostream
+from tests.streamer.sources.test_streams import srt_or_skip
+from tests.streamer.test_frame_identity import until
 
 PHANTOM = "phantom:?width=160&height=120&prerender=20&lift=false&cut=false"
 
@@ -147,3 +150,26 @@ def test_no_dump_of_a_crashed_daemon_is_written(model: Path, tmp_path: Path) -> 
     assert daemon.process.returncode == -signal.SIGABRT
     assert "core dumped" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+RELAY = """
+import sys, threading
+from streamer.sources.libav_srt import SrtRelay
+relay = SrtRelay(sys.argv[1], 600)
+print(relay._process.pid, flush=True)
+threading.Event().wait()
+"""
+
+
+def test_a_killed_daemon_leaves_no_receiver_that_holds_its_port() -> None:
+    srt_or_skip()
+    address = f"srt://127.0.0.1:{free_port()}?mode=listener"
+    with subprocess.Popen(
+        [sys.executable, "-c", RELAY, address], stdout=subprocess.PIPE, text=True
+    ) as daemon:
+        assert daemon.stdout is not None
+        receiver = Path("/proc", daemon.stdout.readline().strip())
+        assert receiver.exists()
+        daemon.kill()
+        daemon.wait(10)
+        until(lambda: not receiver.exists() or "Z" in (receiver / "stat").read_text().split()[2])

@@ -18,10 +18,10 @@ class SlowLink:
     def __init__(self, port: int, bytes_per_s: int) -> None:
         self._bytes_per_s = bytes_per_s
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
         self.port: int = self._listener.getsockname()[1]
         self._onward = socket.socket()
-        self._onward.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        self._onward.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
         self._onward.connect(("127.0.0.1", port))
         self._near: socket.socket | None = None
         self._closed = threading.Event()
@@ -37,7 +37,7 @@ class SlowLink:
 
     def _pass(self, source: socket.socket, target: socket.socket, bytes_per_s: int) -> None:
         with suppress(OSError):
-            while data := source.recv(2048):
+            while data := source.recv(8192):
                 target.sendall(data)
                 if bytes_per_s:
                     self._closed.wait(len(data) / bytes_per_s)
@@ -63,7 +63,7 @@ def test_a_viewer_on_a_slow_link_sees_fewer_pictures_and_never_an_old_one_next()
         done = threading.Event()
 
         def look() -> None:
-            with connect(f"ws://127.0.0.1:{link.port}/live", max_size=1 << 24) as slow:
+            with connect(f"ws://127.0.0.1:{link.port}/live", max_size=1 << 24, close_timeout=0.2) as slow:
                 asked = 0
                 while len(seen) < 6:
                     seen.append((next_picture(slow)["seq"], asked))
