@@ -1,9 +1,9 @@
 """What sonostream says about a frame: the typed form of the header on the wire.
 
 Readers must ignore fields they don't know; within a schema number fields are only ever added. Points and
-sizes are in pixels of the source's frame, with the origin at its top left corner, unless a name ends in
-`_mm`. Instants named `_monotonic` are nanoseconds on the daemon's CLOCK_MONOTONIC; `captured_at` and `at`
-are nanoseconds since the epoch.
+sizes are in pixels of the source's frame, with the origin at its top left corner (the first pixel's middle is
+at 0.5, 0.5), unless a name ends in `_mm`. Instants named `_monotonic` are nanoseconds on the daemon's
+CLOCK_MONOTONIC; `captured_at` and `at` are nanoseconds since the epoch.
 """
 
 from typing import Annotated, Literal
@@ -17,6 +17,8 @@ INTENDED_USE = "research only"
 """Said with every result."""
 
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
+Point = tuple[float, float]
+"""(x, y)."""
 
 
 class Size(Struct, frozen=True):
@@ -105,6 +107,10 @@ class Lesion(Struct, frozen=True):
     """Like the frame's `label`, from the lesion's own evidence; so are `stable` and `uncertain`."""
     stable: bool = False
     uncertain: bool = False
+    longest_ends: tuple[Point, Point] | None = None
+    """Where the longest diameter is measured: in mm where the pixel spacing is known, else in pixels."""
+    perpendicular_ends: tuple[Point, Point] | None = None
+    """Of a line as long as the perpendicular extent and at right angles (in mm) to the longest diameter."""
 
 
 class Quality(Struct, frozen=True):

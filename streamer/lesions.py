@@ -92,49 +92,87 @@ def as_points(contour: Floats) -> Points:
     return [(round(x, 1), round(y, 1)) for x, y in contour.tolist()]
 
 
-def diameters(points: Floats) -> tuple[float, float]:
-    """Return the longest diameter of a polygon, and its extent perpendicular to that, in the points' unit."""
+class Calipers(NamedTuple):
+    """Two diameters of a shape, in the points' unit, and where they are measured."""
+
+    longest: float
+    perpendicular: float
+    """Largest extent perpendicular to the longest diameter."""
+    longest_ends: Floats
+    """2 x 2: both ends as (x, y)."""
+    perpendicular_ends: Floats
+    """Of a line as long as the extent and perpendicular to the other one, between the outermost points."""
+
+
+def calipers(points: Floats) -> Calipers:
+    """Measure a polygon's longest diameter, and its extent perpendicular to that.
+
+    :param points: N x 2, (x, y).
+    """
     hull = cv2.convexHull(points)[:, 0].astype(np.float64)
     x, y = hull[:, 0], hull[:, 1]
     squared = np.subtract.outer(x, x) ** 2 + np.subtract.outer(y, y) ** 2
     first, second = np.unravel_index(int(np.argmax(squared)), squared.shape)
     longest = math.sqrt(float(squared[first, second]))
+    ends = hull[[first, second]]
     if longest == 0:
-        return 0.0, 0.0
-    axis = (hull[first] - hull[second]) / longest
-    across = hull @ np.array([-axis[1], axis[0]])
-    return longest, float(across.max() - across.min())
+        return Calipers(0.0, 0.0, _float32(ends), _float32(ends))
+    axis = (ends[1] - ends[0]) / longest
+    normal = np.array([-axis[1], axis[0]])
+    across = hull @ normal
+    outermost = [int(np.argmin(across)), int(np.argmax(across))]
+    # Where both outermost points meet the other diameter differs; the line goes through the middle of that.
+    along = float((hull[outermost] @ axis).mean())
+    across_ends = along * axis + np.outer(across[outermost], normal)
+    extent = float(across[outermost[1]] - across[outermost[0]])
+    return Calipers(longest, extent, _float32(ends), _float32(across_ends))
 
 
 def measure(outline: Outline, track: int, region: Region, spacing_mm: tuple[float, float] | None) -> Lesion:
     """Measure an outline, in mm only where the pixel spacing is known; pixels need not be square."""
-    longest, across = diameters(outline.contour)
+    measured = in_mm = calipers(outline.contour)
+    shown = measured
+    to_pixels: Floats = np.ones(2, np.float32)
+    if spacing_mm is not None and spacing_mm[0] != spacing_mm[1]:
+        # The longest diameter in millimetres may be another one than in pixels; it is the one to be shown.
+        to_mm = np.array(spacing_mm[::-1], np.float32)
+        shown = in_mm = calipers(outline.contour * to_mm)
+        to_pixels = np.asarray(1 / to_mm, np.float32)
     depth = outline.centre[1] - region.y
     lesion = Lesion(
         track=track,
         contour=as_points(outline.simple),
         box=outline.box,
         area_px=outline.area,
-        longest_px=longest,
-        perpendicular_px=across,
+        longest_px=measured.longest,
+        perpendicular_px=measured.perpendicular,
         probability=outline.probability,
         centre=outline.centre,
         depth_px=depth,
+        longest_ends=_ends(shown.longest_ends * to_pixels),
+        perpendicular_ends=_ends(shown.perpendicular_ends * to_pixels),
     )
     if spacing_mm is None:
         return lesion
     row, column = spacing_mm
-    longest_mm, across_mm = longest * row, across * row
-    if row != column:
-        longest_mm, across_mm = diameters(outline.contour * np.array([column, row], np.float32))
+    scale = row if row == column else 1.0
     return msgspec.structs.replace(
         lesion,
         area_mm2=outline.area * row * column,
-        longest_mm=longest_mm,
-        perpendicular_mm=across_mm,
+        longest_mm=in_mm.longest * scale,
+        perpendicular_mm=in_mm.perpendicular * scale,
         depth_mm=depth * row,
         lateral_mm=(outline.centre[0] - region.x - region.width / 2) * column,
     )
+
+
+def _ends(points: Floats) -> tuple[tuple[float, float], tuple[float, float]]:
+    first, second = as_points(points)
+    return first, second
+
+
+def _float32(points: NDArray[np.float64]) -> Floats:
+    return points.astype(np.float32)
 
 
 def _cells(lesion: Pixels) -> Pixels:

@@ -81,6 +81,9 @@ def _draw_picture(stage: Pixels, pixels: Pixels, analysis: Analysis) -> None:
         # The wire's points start at the corner of the first pixel, OpenCV's at its centre.
         points = (np.asarray(lesion.contour) - (region.x, region.y)) * to_stage - 0.5
         _draw_contour(place, points, colour_of(analysis))
+        for ends in (lesion.longest_ends, lesion.perpendicular_ends):
+            if ends is not None:
+                _draw_caliper(place, (np.asarray(ends) - (region.x, region.y)) * to_stage - 0.5, analysis)
     for lesion in analysis.lesions:
         _draw_name(place, lesion, analysis, to_stage)
 
@@ -94,6 +97,13 @@ def _draw_contour(picture: Pixels, points: Points, colour: tuple[int, int, int])
         return
     for dash in _dashes(points):
         _polyline(picture, dash, colour, 2, closed=False)
+
+
+def _draw_caliper(picture: Pixels, ends: Points, analysis: Analysis) -> None:
+    """Mark where a diameter is measured with a cross at each end."""
+    for x, y in np.round(ends).astype(int).tolist():
+        for colour, thickness in (((0, 0, 0), 3), (colour_of(analysis), 1)):
+            cv2.drawMarker(picture, (x, y), colour, cv2.MARKER_CROSS, 11, thickness, cv2.LINE_AA)
 
 
 def _polyline(

@@ -69,6 +69,30 @@ def test_pixels_that_are_not_square_are_measured_in_mm_along_each_axis() -> None
     assert lesion.perpendicular_mm == pytest.approx(40 * 4 * 0.05, rel=0.03)
 
 
+@pytest.mark.parametrize("spacing", [None, (0.1, 0.1), (0.05, 0.1)])
+@pytest.mark.parametrize("degrees", [0, 25, 60, 90])
+def test_calipers_are_as_far_apart_as_the_diameters_say_and_at_right_angles(
+    degrees: float, spacing: tuple[float, float] | None
+) -> None:
+    (outline,) = find_outlines(ellipse(64, 60, 30, 18, degrees), SQUARE)
+
+    lesion = measure(outline, 1, SQUARE, spacing)
+
+    row, column = spacing or (1.0, 1.0)
+    assert lesion.longest_ends is not None
+    assert lesion.perpendicular_ends is not None
+    longest, across = (
+        np.subtract(*ends) * (column, row) for ends in (lesion.longest_ends, lesion.perpendicular_ends)
+    )
+    told = (lesion.longest_mm, lesion.perpendicular_mm) if spacing else (
+        lesion.longest_px, lesion.perpendicular_px)  # fmt: skip
+    assert np.hypot(*longest) == pytest.approx(told[0], rel=0.005)
+    assert np.hypot(*across) == pytest.approx(told[1], rel=0.005)
+    assert abs(longest @ across) / (np.hypot(*longest) * np.hypot(*across)) < 0.01
+    for ends in (lesion.longest_ends, lesion.perpendicular_ends):
+        assert np.mean(ends, axis=0) == pytest.approx((256, 240), abs=8)
+
+
 def test_without_spacing_there_are_no_millimetres() -> None:
     (outline,) = find_outlines(ellipse(64, 64, 20, 20), SQUARE)
 

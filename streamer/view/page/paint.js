@@ -51,6 +51,7 @@ export function paint(ctx, frame, at, look) {
     const style = lesionStyle(header, look.past);
     if (header.lesions.length) paintMask(ctx, frame, at, style.colour, look.past ? 0 : look.opacity);
     for (const lesion of header.lesions) paintContour(ctx, header, lesion, at, style, look.unit);
+    for (const lesion of header.lesions) paintCalipers(ctx, header, lesion, at, style, look.unit);
     for (const lesion of header.lesions) paintName(ctx, header, lesion, at, style, look);
   }
   paintScale(ctx, header, at, look.unit);
@@ -89,8 +90,7 @@ function paintContour(ctx, header, lesion, at, style, unit) {
   if (lesion.contour.length < 3) return;
   ctx.beginPath();
   lesion.contour.forEach(([x, y], i) => {
-    // A pixel's centre is half a pixel in.
-    const [px, py] = place(header, at, x + 0.5, y + 0.5);
+    const [px, py] = place(header, at, x, y);
     if (i) ctx.lineTo(px, py);
     else ctx.moveTo(px, py);
   });
@@ -105,6 +105,32 @@ function paintContour(ctx, header, lesion, at, style, unit) {
   ctx.strokeStyle = style.colour;
   ctx.stroke();
   ctx.setLineDash([]);
+}
+
+/** Where both diameters are measured: a cross at each end, dots between them. */
+function paintCalipers(ctx, header, lesion, at, style, unit) {
+  for (const ends of [lesion.longest_ends, lesion.perpendicular_ends]) {
+    if (!ends) continue;
+    const [from, to] = ends.map(([x, y]) => place(header, at, x, y));
+    for (const [colour, width] of [["rgb(0 0 0 / 70%)", 3.5], [style.colour, 1.25]]) {
+      ctx.strokeStyle = colour;
+      ctx.lineWidth = width * unit;
+      ctx.beginPath();
+      for (const [x, y] of [from, to]) {
+        ctx.moveTo(x - 5 * unit, y);
+        ctx.lineTo(x + 5 * unit, y);
+        ctx.moveTo(x, y - 5 * unit);
+        ctx.lineTo(x, y + 5 * unit);
+      }
+      ctx.stroke();
+    }
+    ctx.setLineDash([1.5 * unit, 5 * unit]);
+    ctx.beginPath();
+    ctx.moveTo(...from);
+    ctx.lineTo(...to);
+    ctx.stroke();
+    ctx.setLineDash([]);
+  }
 }
 
 function paintName(ctx, header, lesion, at, style, look) {

@@ -235,6 +235,7 @@ class DrawnFeed:
         points = contours[0][:, 0, :].astype(float) + OFFSET
         x, y, width, height = cv2.boundingRect(contours[0])
         long, short = max(width, height), min(width, height)
+        left, middle = float(x + OFFSET[0]), y + OFFSET[1] + height / 2
         mm = self.spacing_mm[0] if self.spacing_mm else None
         return Lesion(
             track=1,
@@ -247,6 +248,7 @@ class DrawnFeed:
             area_mm2=None if mm is None else cv2.contourArea(contours[0]) * mm * mm,
             longest_mm=None if mm is None else long * mm,
             perpendicular_mm=None if mm is None else short * mm,
+            longest_ends=((left, middle), (left + width, middle)),
         )
 
 

@@ -25,6 +25,7 @@ from tests.streamer.view.drawn_feed import (
     WIDTH,
     DrawnFeed,
     lesion_centre,
+    lesion_mask,
 )
 
 # Reads the frame number from the pixels, where the contour crosses the lesion's middle rows, and what the
@@ -80,6 +81,30 @@ def test_the_contour_lies_on_the_lesion_of_a_region_that_does_not_start_at_the_f
 ) -> None:
     shown = look(live)
     assert shown["outlined"] == pytest.approx(lesion_centre(shown["seq"], jumping=False)[0], abs=15)
+
+
+def test_crosses_mark_where_the_diameter_is_measured(live: Page) -> None:
+    live.keyboard.press("f")
+    live.wait_for_selector("body[data-state=held]")
+    seq = look(live)["seq"]
+    mask = lesion_mask(lesion_centre(seq, jumping=False), "malignant")
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    reached, unit = live.evaluate(
+        """([width, middle]) => {
+          const [x, y, w] = document.querySelector(".tile").dataset.picture.split(" ").map(Number);
+          const ctx = document.querySelector(".tile canvas").getContext("2d");
+          const { data } = ctx.getImageData(x, y + Math.round(middle * w / width) - 2, w, 4);
+          let right = 0;
+          for (let i = 0; i < data.length; i += 4) {
+            if (data[i] > 190 && data[i + 2] < 130) right = Math.max(right, (i / 4) % w);
+          }
+          return [right * width / w, width / w];
+        }""",
+        [WIDTH, (int(rows.min()) + int(rows.max())) / 2],
+    )
+
+    # The arm of the cross reaches 5 pixels of the screen beyond the contour, whose own line is 1 wide.
+    assert reached == pytest.approx(int(columns.max()) + 5 * unit, abs=2.5 * unit)
 
 
 def test_a_killed_daemon_is_told_and_its_return_too(page: Page, unused_port: int) -> None:
