@@ -1,5 +1,6 @@
 """Accumulate evidence for the classes of one thing seen over time: a view, or a lesion."""
 
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,9 @@ Floats = NDArray[np.float32]
 
 _FLOOR = np.float32(0.02)
 """Least probability taken from one frame, so that none outweighs all that came before."""
+
+_WITNESSES, _AGREEING = 3, 2
+"""Of so many latest frames so many must name the class that takes over: one frame alone never does it."""
 
 
 class Verdict(NamedTuple):
@@ -39,10 +43,12 @@ class Evidence:
         self._log: Floats | None = None
         self._began = self._at = self._steady_since = 0
         self._label, self._uncertain = 0, False
+        self._named: deque[int] = deque(maxlen=_WITNESSES)
 
     def reset(self) -> None:
         """Forget everything."""
         self._log = None
+        self._named.clear()
 
     def add(self, classes: Floats, now: int) -> Verdict:
         """Take one frame's probabilities.
@@ -51,6 +57,7 @@ class Evidence:
         :param now: when the frame was captured, ns; later than the one before.
         """
         log: Floats = np.log(np.maximum(classes, _FLOOR))
+        self._named.append(int(np.argmax(classes)))
         if self._log is None or self._log.shape != log.shape:
             self._log, self._began = log, now
             self._label = int(np.argmax(classes))
@@ -80,7 +87,8 @@ class Evidence:
     def _decide(self, now: int) -> None:
         settings, probabilities = self._settings, self._probabilities
         best = int(np.argmax(probabilities))
-        if probabilities[best] - probabilities[self._label] > settings.label_margin:
+        leads = probabilities[best] - probabilities[self._label] > settings.label_margin
+        if leads and self._named.count(best) >= _AGREEING:
             self._label, self._steady_since = best, now
         shown = float(probabilities[self._label])
         rivals = np.delete(probabilities, self._label)

@@ -150,6 +150,14 @@ def test_one_wrong_frame_does_not_change_the_label() -> None:
     assert flipped.stable
 
 
+def test_one_frame_alone_never_changes_the_label_however_short_the_memory() -> None:
+    smoother, view = Smoother(SmoothingSettings(class_time_s=0.001)), speckle(0)
+    feed(smoother, view, disc(), BENIGN, seconds(0.1, 30))
+
+    assert feed(smoother, view, disc(), MALIGNANT, [1.1]).label == 1
+    assert feed(smoother, view, disc(), MALIGNANT, [1.1 + 1 / 30]).label == 2
+
+
 def test_a_real_change_is_followed_and_stable_only_after_it_has_held() -> None:
     smoother, view = Smoother(), speckle(0)
     feed(smoother, view, disc(), BENIGN, seconds(0.1, 30))
