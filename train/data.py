@@ -118,12 +118,12 @@ class Images:
         return Images(
             tuple(self.names[row] for row in rows),
             self.groups[rows],
-            self.pixels[rows],
-            self.masks[rows],
+            _pick(self.pixels, rows),
+            _pick(self.masks, rows),
             self.labels[rows],
             masked=self.masked[rows],
             boxed=self.boxed[rows],
-            glands=None if self.glands is None else self.glands[rows],
+            glands=None if self.glands is None else _pick(self.glands, rows),
             gland_known=self.gland_known[rows],
             spacing_mm=self.spacing_mm[rows],
             sources=tuple(self.sources[row] for row in rows),
@@ -158,6 +158,8 @@ def read_images(studies: Iterable[Study], size: int, *, memory_bytes: int = MEMO
         fit(_lesion(study, picture.shape), stack[1, row])
         if study.gland is not None:
             fit(_checked_mask(study.gland, study, picture.shape), stack[2, row])
+        elif with_glands:
+            stack[2, row] = 0
         return _Decoded(width, height)
 
     # OpenCV decodes and resizes without the interpreter's lock.
@@ -196,7 +198,7 @@ def shrink(images: Images, size: int) -> Images:
     """Bring images to a smaller square, as `read_images` would have read them."""
 
     def shrunk(planes: Pixels) -> Pixels:
-        out = np.empty((len(planes), size, size), np.uint8)
+        out = _allocate_like(planes, (len(planes), size, size))
         for row in range(len(planes)):
             fit(planes[row], out[row])
         return out
@@ -260,9 +262,21 @@ def _checked_mask(path: Path, study: Study, shape: Sequence[int]) -> Pixels:
     return mask
 
 
+def _allocate_like(planes: Pixels, shape: tuple[int, ...]) -> Pixels:
+    # What was too large for the memory is so in parts too.
+    return _allocate(shape, 0 if isinstance(planes, np.memmap) else MEMORY_LIMIT_BYTES)
+
+
+def _pick(planes: Pixels, rows: NDArray[np.int64]) -> Pixels:
+    picked = _allocate_like(planes, (len(rows), *planes.shape[1:]))
+    for to, row in enumerate(rows):
+        picked[to] = planes[row]
+    return picked
+
+
 def _allocate(shape: tuple[int, ...], memory_bytes: int) -> Pixels:
     needed = int(np.prod(shape))
-    if needed <= memory_bytes:
+    if needed <= memory_bytes or not needed:
         return np.empty(shape, np.uint8)
     with tempfile.TemporaryFile() as file:
         try:

@@ -31,7 +31,7 @@ def disc(size: tuple[int, int] = SIZE, radius: int = 12) -> Pixels:
 def save(path: Path, picture: NDArray[np.generic]) -> Path:
     """Write a picture, making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), np.asarray(picture))  # type: ignore[arg-type]
+    assert cv2.imwrite(str(path), np.asarray(picture))
     return path
 
 
