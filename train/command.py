@@ -1,168 +1,219 @@
-"""`sonostream train` and `sonostream evaluate`."""
+"""`sonostream train`."""
 
-import json
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, cast
+from types import FrameType
+from typing import Annotated, NoReturn, cast
 
-import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-import models
-from models.artifact import ArtifactError
 from models.networks.registry import ModelError
-from models.runtimes import EngineError, Precision, load
-from train import checkpoint, splits
-from train.busi import divide, read_busi
-from train.data import DataError, Images, read_images
-from train.evaluate import evaluate
-from train.loop import Budget, Report, Trainer, TrainingError, keep_memory
-from train.phantoms import Mixture, load_or_render
-from train.recipe import recipe as find_recipe
+from train.checkpoint import CheckpointError
+from train.data import DataError
+from train.objectives import ObjectiveError
+from train.recipe import RecipeError, load_recipe
+from train.run import Outcome, Request, Selection, run
+from train.saved import LAST
+from train.splits import Split
+from train.watch import Interrupted, RunError, TrainingError
 
-# Crops are drawn from pictures this many times larger than the network's input.
-_OVERSIZE = 2
-INNER_FRACTION = 0.15
-INNER_SEED = 1
-TRAIN_MIXTURE = Mixture(stills=1500, sweeps=50, frames=20)
-VALIDATION_MIXTURE = Mixture(stills=60, sweeps=4, frames=10)
+_CHOICES = {
+    "selection": ("inner", "test-fold"),
+    "split": ("grouped", "paper", "given"),
+    "heldout": ("leave-out", "use"),
+    "device": ("auto", "cpu", "cuda"),
+}
 
 
 def train_command(
-    data: Annotated[Path, typer.Option(help="Folder of BUSI in its original layout, with index.csv.")],
-    out: Annotated[Path, typer.Option(help="Folder of the checkpoint and the log.")],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            help="Folder of BUSI, BUS-BRA or UDIAT in its original layout, a CSV manifest, or phantom:N; may "
+            "be given several times."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, artifact, report.")],
     model: Annotated[str, typer.Option(help="Network, as listed by `sonostream models`.")] = "mtl_oca",
-    option: Annotated[
+    recipe: Annotated[
+        str, typer.Option(help="`live` (for streams), `paper` (the network's own), or a TOML file.")
+    ] = "live",
+    setting: Annotated[
         list[str] | None,
-        typer.Option(help="Option of the network as NAME=JSON, for instance widths=[32,64,128]."),
+        typer.Option("--set", help="A value of the recipe as TABLE.KEY=VALUE, e.g. optimizer.lr=1e-4."),
     ] = None,
-    recipe: Annotated[str, typer.Option(help="`live` or `paper`.")] = "live",
-    minutes: Annotated[float, typer.Option(help="Time to train; the schedule ends with it.")] = 60,
-    synthetic: Annotated[bool, typer.Option(help="Mix in pictures of the phantom.")] = True,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
-    resume: Annotated[bool, typer.Option(help="Continue from OUT/last.pt.")] = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="ImageNet weights of the backbone: a local copy of torchvision's file."),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Train every fold of a cross-validation of this many.")
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=1, help="Train this one of the folds (5 unless --folds says otherwise).")
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="`grouped` keeps duplicates and patients together; `paper` does not; `given` by the data."
+        ),
+    ] = "grouped",
+    selection: Annotated[
+        str,
+        typer.Option(
+            help="Choose the checkpoint on an `inner` validation part, or on the `test-fold` (optimistic)."
+        ),
+    ] = "inner",
+    heldout: Annotated[
+        str, typer.Option(help="BUSI's held-out fifth: `leave-out`, or `use` it as the papers do.")
+    ] = "leave-out",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="End a fold after this time; the schedule ends with it.")
+    ] = None,
+    masked_share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Use this share of the masks, hide the others.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of folds, weights and everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; torch's own choice if absent.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs too.")] = False,
     cache: Annotated[Path, typer.Option(help="Where rendered pictures are kept.")] = Path(".cache"),
 ) -> None:
-    """Train a network on BUSI (without its held-out fifth) and pictures of the phantom."""
+    """Train a network, test it, export it and report on it.
+
+    Under `torchrun` the same command shares every batch between the processes, on a shared folder.
+    """
+    settings = list(setting or [])
+    settings += [f"train.epochs={epochs}"] if epochs is not None else []
+    settings += [f"train.minutes={minutes}"] if minutes is not None else []
+    settings += [f"draw.masked_share={masked_share}"] if masked_share is not None else []
+    given = {"selection": selection, "split": split, "heldout": heldout, "device": device}
+    for name, value in given.items():
+        if value not in _CHOICES[name]:
+            _fail(f"--{name} is {' or '.join(_CHOICES[name])}, not {value!r}")
+    if epochs is not None and minutes is not None:
+        _fail("give --epochs or --minutes, not both")
+    if tensorboard and not _has_tensorboard():
+        _fail("--tensorboard needs the package tensorboard: pip install tensorboard")
     console = Console()
+    command = shlex.join(["sonostream", "train", *_arguments()])
     try:
-        torch.set_num_threads(threads)
-        keep_memory()
-        network = models.create(model, **_options(option or []))
-        real, validation, images = _load(data, network.size[0], synthetic=synthetic, cache=cache)
-        trainer = Trainer(network, real, images, find_recipe(recipe), seed=seed)
-        if resume:
-            trainer.restore(checkpoint.load(out / "last.pt"))
-        console.print(
-            f"{len(real)} real and {len(images) if images else 0} synthetic images to train on; "
-            + ", ".join(f"{len(part)} {name}" for name, part in validation.items())
-            + " to choose the checkpoint by"
+        import torch
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        request = Request(
+            model=model,
+            data=tuple(data),
+            recipe=load_recipe(recipe, model, settings),
+            out=out,
+            folds=folds or 5,
+            which=(fold,) if fold else tuple(range(1, folds + 1)) if folds else (1,),
+            split=cast(Split, split),
+            selection=cast(Selection, selection),
+            heldout="use" if heldout == "use" else "leave_out",
+            seed=seed,
+            weights=weights,
+            device=device,
+            resume=resume,
+            tensorboard=tensorboard,
+            cache=cache,
+            command=command,
         )
-        _run(console, trainer, Budget(minutes=minutes), validation, out)
-    except (DataError, ModelError, TrainingError, checkpoint.CheckpointError, ValueError) as error:
-        typer.echo(f"sonostream train: {error}", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo(f"stopped; --resume continues from {out / 'last.pt'}", err=True)
+        with _stop_signals() as stopping:
+            outcome = run(request, console, stopping)
+    except Interrupted:
+        again = command if resume else f"{command} --resume"
+        typer.echo(f"stopped; everything is saved. Continue with: {again}", err=True)
         raise typer.Exit(130) from None
+    except KeyboardInterrupt:
+        saved = any(out.glob(f"fold-*/{LAST}"))
+        words = (
+            f"its last checkpoint is intact. Continue with --resume --out {out}"
+            if saved
+            else "nothing was saved"
+        )
+        typer.echo(f"stopped; {words}", err=True)
+        raise typer.Exit(130) from None
+    except (
+        CheckpointError,
+        DataError,
+        ModelError,
+        ObjectiveError,
+        RecipeError,
+        RunError,
+        TrainingError,
+    ) as error:
+        _fail(str(error))
+    if outcome is not None:
+        _say(console, request, outcome)
 
 
-def evaluate_command(
-    artifact: Annotated[str, typer.Argument(help="An .onnx file, or the name of a model that ships.")],
-    data: Annotated[Path, typer.Option(help="Folder of BUSI in its original layout, with index.csv.")],
-    runtime: Annotated[str, typer.Option(help="Engine to judge it by.")] = "auto",
-    precision: Annotated[str, typer.Option(help="`auto`, `fp32` or `bf16`.")] = "auto",
-    output: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file too.")] = None,
-    cache: Annotated[Path, typer.Option(help="Where rendered pictures are kept.")] = Path(".cache"),
-) -> None:
-    """Score a model on BUSI's held-out fifth and, apart from it, on pictures of the phantom."""
+class _Stop:
+    """Ctrl-C and SIGTERM end the run after the present step; before the first one, or again, at once."""
+
+    def __init__(self) -> None:
+        self._asked = self._training = False
+
+    def __call__(self) -> bool:
+        self._training = True
+        return self._asked
+
+    def handle(self, _number: int, _frame: FrameType | None) -> None:
+        if self._asked or not self._training:
+            raise KeyboardInterrupt
+        self._asked = True
+
+
+@contextmanager
+def _stop_signals() -> Iterator[_Stop]:
+    stop = _Stop()
+    before = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with load(artifact, runtime, precision=cast("Precision", precision), max_batch=8) as session:
-            session.warm_up()
-            results = evaluate(session, data, cache)
-            engine = session.description
-            card = session.card
-            title = f"{card.name} {card.version} in {engine.name} {engine.version} {engine.precision}"
-    except (ArtifactError, DataError, EngineError) as error:
-        typer.echo(f"sonostream evaluate: {error}", err=True)
-        raise typer.Exit(2) from None
-    table = Table(title=title, caption="95 % intervals in brackets. Research use only.")
-    table.add_column("figure")
-    for name in results:
-        table.add_column(name, justify="right")
-    for figure in [key for key, value in next(iter(results.values())).items() if isinstance(value, dict)]:
-        cells = [_cell(part[figure]) for part in results.values()]
-        table.add_row(figure.replace("_", " "), *cells)
-    Console().print(table)
-    for name, part in results.items():
-        typer.echo(f"{name}: {part['protocol']}")
-    if output is not None:
-        output.write_text(json.dumps({"model": artifact, "engine": title, "results": results}, indent=1))
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _cell(figure: dict[str, Any]) -> str:
-    low, high = figure["interval_95"]
-    return f"{figure['value']:.3f} [{low:.3f}, {high:.3f}] n={figure['images']}"
+def _say(console: Console, request: Request, outcome: Outcome) -> None:
+    table = Table(title=f"{request.model}, recipe {request.recipe.name}: test parts")
+    table.add_column("fold")
+    names = list(dict.fromkeys(name for one in outcome.folds for name in one.figures))
+    for name in ("epoch", *names):
+        table.add_column(name.replace("_", " "), justify="right")
+    for one in outcome.folds:
+        cells = [f"{one.figures[name]:.3f}" if name in one.figures else "" for name in names]
+        table.add_row(str(one.number), str(one.epoch), *cells)
+    table.caption = "Research use only."
+    console.print(table)
+    if outcome.artifact is not None:
+        console.print(f"wrote {outcome.artifact}", soft_wrap=True, highlight=False)
+    else:
+        console.print(f"no artifact: {outcome.problem}", soft_wrap=True, highlight=False)
+    console.print(f"wrote {request.out / 'report.html'}", soft_wrap=True, highlight=False)
 
 
-def _run(
-    console: Console, trainer: Trainer, budget: Budget, validation: dict[str, Images], out: Path
-) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        TextColumn("{task.percentage:.0f} %"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("train", total=1.0)
-
-        def report(state: Report) -> None:
-            bar.console.print(_line(state), highlight=False, soft_wrap=True)
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(state._asdict()) + "\n")
-
-        trainer.fit(budget, validation, out, report, lambda done: bar.update(task, completed=done))
+def _arguments() -> list[str]:
+    arguments = sys.argv[1:]
+    return arguments[1:] if arguments[:1] == ["train"] else arguments
 
 
-def _line(state: Report) -> str:
-    losses = " ".join(f"{name} {value:.3f}" for name, value in state.losses.items())
-    parts = [
-        f"{state.progress:4.0%} step {state.step} lr {state.lr:.1e} {state.images_per_s:.1f} images/s",
-        losses,
-    ]
-    parts += [
-        f"{name}: dice {one['dice']:.3f} auc {one['auc']:.3f} accuracy {one['accuracy']:.3f} "
-        f"false positives {one['false_positives']:.0%}"
-        for name, one in state.figures.items()
-    ]
-    return " | ".join([*parts, f"score {state.score:.3f}"])
+def _has_tensorboard() -> bool:
+    return find_spec("tensorboard") is not None
 
 
-def _load(
-    data: Path, size: int, *, synthetic: bool, cache: Path
-) -> tuple[Images, dict[str, Images], Images | None]:
-    development, _ = divide(read_busi(data))
-    rest, inner = splits.split(development, INNER_FRACTION, INNER_SEED)
-    real = read_images(rest, _OVERSIZE * size)
-    validation = {"real": read_images(inner, _OVERSIZE * size)}
-    if not synthetic:
-        return real, validation, None
-    validation["phantom"] = load_or_render("validation", VALIDATION_MIXTURE, _OVERSIZE * size, cache)
-    return real, validation, load_or_render("train", TRAIN_MIXTURE, _OVERSIZE * size, cache)
-
-
-def _options(texts: list[str]) -> dict[str, object]:
-    options: dict[str, object] = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        try:
-            parsed = json.loads(value)
-        except json.JSONDecodeError:
-            parsed = value
-        options[name] = tuple(parsed) if isinstance(parsed, list) else parsed
-    return options
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"sonostream train: {message}", err=True)
+    raise typer.Exit(2)

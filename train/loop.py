@@ -1,337 +1,235 @@
-"""The training loop: draw, augment, step, average, validate, keep the best."""
+"""The training loop: draw, augment, step, average; after every epoch validate, keep the best, save.
 
-import ctypes
-import math
-import sys
+All that is random in a step follows from the seed and the step's number, so a run that continues from a
+checkpoint goes on bit by bit, and several processes that share a batch see what one would.
+"""
+
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import Tensor
 
-from models.networks.base import Network, Output
-from models.networks.registry import CLASSES
-from train import checkpoint, metrics
-from train.augment import UNKNOWN, Batch, augment
-from train.data import Images, shrink
+from models.networks.base import Network
+from train.augment import augment
+from train.chance import Chance, mix
+from train.checkpoint import CheckpointError
+from train.data import Images
+from train.draw import Pool
+from train.objectives import Objective
+from train.processes import (
+    any_process,
+    first_process,
+    own_rows,
+    share_statistics,
+    whole_batch,
+    whole_output,
+)
 from train.recipe import Recipe
-
-_WARM_UP = 0.02
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says where it stopped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """When a run ends and how often it looks up; exactly one of `minutes` and `steps`."""
-
-    minutes: float | None = None
-    steps: int | None = None
-    validations: int = 12
-    """How many times the run is validated and a checkpoint is kept, evenly spread."""
-
-    def __post_init__(self) -> None:
-        if (self.minutes is None) == (self.steps is None):
-            raise ValueError("give either minutes or steps")
-
-    def progress(self, step: int, elapsed_s: float) -> float:
-        """Share of the run that is done, 0 to 1."""
-        done = elapsed_s / (60 * self.minutes) if self.minutes else step / (self.steps or 1)
-        return min(1.0, done)
-
-
-class Report(NamedTuple):
-    """What is known after a validation."""
-
-    step: int
-    progress: float
-    elapsed_s: float
-    lr: float
-    losses: dict[str, float]
-    """Means since the last report."""
-    figures: dict[str, dict[str, float]]
-    """By validation set."""
-    score: float
-    images_per_s: float
+from train.saved import Saved, check_header
+from train.schedule import make_optimizer, rate
+from train.stages import Stage
+from train.step import Losses, average
+from train.validation import figures, predict_shared, score
+from train.watch import Interrupted, Report, Watch
 
 
 class Trainer:
-    """One run: its network, its averaged copy, its random state."""
+    """One stage of a run: its network, its averaged copy, where it has got to."""
 
     def __init__(
-        self, network: Network, real: Images, synthetic: Images | None, recipe: Recipe, *, seed: int
-    ) -> None:
-        """Prepare a run.
-
-        :param real: at least as large as the network's input, better larger: crops are drawn from it.
-        :param synthetic: of the same size, or None.
-        """
-        self.network, self.recipe = network.train(), recipe
-        self.averaged = deepcopy(network).eval().requires_grad_(False)
-        self.size = network.size[0]
-        kind = torch.optim.AdamW if recipe.weight_decay else torch.optim.Adam
-        self.optimizer = kind(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-        self.generator = torch.Generator().manual_seed(seed)
-        torch.manual_seed(seed)
-        sets = [real] if synthetic is None else [real, synthetic]
-        shares = [1.0] if synthetic is None else [1 - recipe.synthetic_share, recipe.synthetic_share]
-        self._pixels = torch.from_numpy(np.concatenate([part.pixels for part in sets]))
-        self._masks = torch.from_numpy(np.concatenate([part.masks for part in sets]))
-        self._labels = torch.from_numpy(np.concatenate([part.labels for part in sets]))
-        weights = [_weights(part, recipe, share) for part, share in zip(sets, shares, strict=True)]
-        self._weights = torch.from_numpy(np.concatenate(weights))
-        self.step = 0
-        self.elapsed_s = 0.0
-        self.best_score = -math.inf
-        self.best: dict[str, Tensor] = {}
-
-    def fit(
         self,
-        budget: Budget,
-        validation: dict[str, Images],
-        folder: Path,
-        on_report: Callable[[Report], None] = lambda _: None,
-        on_step: Callable[[float], None] = lambda _: None,
+        fabric: Fabric,
+        network: Network,
+        objective: Objective,
+        pool: Pool,
+        recipe: Recipe,
+        stage: Stage,
+        *,
+        seed: int,
     ) -> None:
-        """Train to the end of the budget; `folder` gets `last.pt` after every validation.
+        """Prepare a stage.
 
-        :param on_step: called with the progress after every step.
-        :raises TrainingError: if the loss is not finite.
+        :raises RunError: if the batch cannot be shared by the processes.
         """
-        small = {name: shrink(images, self.size) for name, images in validation.items()}
-        sums: dict[str, float] = {}
-        before, since = time.monotonic() - self.elapsed_s, self.step
-        progress = budget.progress(self.step, self.elapsed_s)
-        next_look = math.floor(progress * budget.validations + 1e-9) + 1
-        looked = time.monotonic()
-        while progress < 1:
-            lr = rate(self.recipe, progress)
-            for name, value in self.train_step(lr).items():
-                sums[name] = sums.get(name, 0.0) + value
-            self.elapsed_s = time.monotonic() - before
-            progress = budget.progress(self.step, self.elapsed_s)
-            on_step(progress)
-            if progress * budget.validations + 1e-9 < next_look:
-                continue
-            next_look = math.floor(progress * budget.validations + 1e-9) + 1
-            steps = self.step - since
-            speed = steps * self.recipe.batch / (time.monotonic() - looked)
-            figures = {name: validate(self.averaged, images) for name, images in small.items()}
-            score = float(np.mean([_score(part) for part in figures.values()])) if figures else progress
-            if score > self.best_score:
-                self.best_score = score
-                self.best = {name: value.clone() for name, value in self.averaged.state_dict().items()}
-            checkpoint.save(folder / "last.pt", self.state())
-            losses = {name: value / steps for name, value in sums.items()}
-            on_report(Report(self.step, progress, self.elapsed_s, lr, losses, figures, score, speed))
-            sums, since, looked = {}, self.step, time.monotonic()
+        self.fabric, self.recipe, self.stage, self.seed, self.pool = fabric, recipe, stage, seed, pool
+        self.rows = own_rows(pool.batch, fabric)
+        self.averaged = deepcopy(network).eval().requires_grad_(False) if recipe.train.ema else None
+        self.network = network.train()
+        self.objective = objective.to(fabric.device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = make_optimizer(recipe.optimizer, network, objective)
+        self.module, self.optimizer = fabric.setup(share_statistics(network), optimizer)
+        if self.averaged is not None:
+            self.averaged.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.saved, self.losses = Saved(), Losses()
 
-    def train_step(self, lr: float) -> dict[str, float]:
+    @property
+    def judged(self) -> Network:
+        """The network that is validated and exported."""
+        return self.network if self.averaged is None else self.averaged
+
+    @property
+    def progress(self) -> float:
+        """Share of the stage that is done."""
+        return self.stage.budget.progress(self._epochs, self.saved.elapsed_s)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the stage is over."""
+        patience = self.recipe.train.patience
+        tired = self.stage.last and patience > 0 and self.saved.waited >= patience
+        return self.saved.position == 0 and (tired or self.progress >= 1)
+
+    @property
+    def _epochs(self) -> float:
+        return self.saved.epoch + self.saved.position / self.pool.steps
+
+    def fit(self, validation: Mapping[str, Images], folder: Path, watch: Watch) -> None:
+        """Train to the end; `folder` gets `last.pt` and a line of `epochs.jsonl` after every epoch.
+
+        :param validation: images of the network's size.
+        :raises Interrupted: if `watch.stopping` says so; `last.pt` then continues after the last step.
+        :raises TrainingError: if a loss is not finite.
+        :raises CheckpointError: if a checkpoint cannot be written.
+        """
+        began = time.monotonic() - self.saved.elapsed_s
+        while not self.finished:
+            order = self.pool.order(mix(self.seed, "order", self.stage.number, self.saved.epoch))
+            entered, first, lr = time.monotonic(), self.saved.position, 0.0
+            for rows in order[self.saved.position :]:
+                lr = rate(self.recipe.schedule, self.recipe.optimizer.lr, self.progress, self._epochs)
+                self.train_step(rows, lr)
+                self.saved.position += 1
+                self._read_clock(began)
+                watch.on_step(self.progress, self.losses.latest)
+                if self.stage.budget.minutes is not None and self.progress >= 1:
+                    break
+                if any_process(watch.stopping(), self.fabric.device):
+                    self.losses.read()
+                    self._save(folder)
+                    raise Interrupted
+            self.losses.read()
+            speed = (self.saved.position - first) * self.pool.batch / (time.monotonic() - entered)
+            report = self._close(validation, folder, lr, speed)
+            self._read_clock(began)
+            self._save(folder)
+            watch.on_epoch(report)
+
+    def train_step(self, rows: NDArray[np.int64], lr: float) -> dict[str, float]:
         """Take one step.
 
-        :return: the losses, each unweighted, and their weighted `total`.
-        :raises TrainingError: if the total is not finite.
+        :param rows: of the pool, of the whole batch.
+        :return: the last losses known: on a GPU those of the step before.
+        :raises TrainingError: if a loss is not finite.
         """
+        own, which = self.rows, (self.stage.number, self.saved.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        rows = torch.multinomial(self._weights, self.recipe.batch, True, generator=self.generator)
-        batch = Batch(
-            self._pixels[rows].unsqueeze(1).float() / 255,
-            self._masks[rows].unsqueeze(1).float() / 255,
-            self._labels[rows],
-        )
-        batch = augment(batch, self.size, self.recipe.augment, self.generator)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
-            output = self.network(batch.frames)
-        losses = compute_losses(output, batch, self.recipe)
-        total = losses["total"]
-        if not torch.isfinite(total):
-            values = {name: float(value.detach()) for name, value in losses.items()}
-            raise TrainingError(f"loss is not finite at step {self.step}, images {rows.tolist()}: {values}")
+        torch.manual_seed(mix(self.seed, "dropout", *which, self.fabric.global_rank))
+        chance = Chance(mix(self.seed, "augment", *which), own, self.fabric.device)
+        batch = self.pool.take(rows[own.first : own.first + own.own])
+        batch = augment(batch, self.network.size, self.recipe.augment, chance)
+        output = self.module(batch.frames.contiguous(memory_format=torch.channels_last))
+        losses = self.objective(whole_output(output), whole_batch(batch))
+        self.losses.add(losses, [self.pool.names[row] for row in rows])
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.fabric.backward(losses["total"])
+        if self.recipe.train.clip:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.train.clip)
         self.optimizer.step()
-        self.step += 1
-        self._average()
-        return {name: float(value.detach()) for name, value in losses.items()}
+        self.saved.step += 1
+        if self.averaged is not None:
+            # Early on the mean reaches back a tenth of the run so far, not to the random weights.
+            early = self.saved.step / (self.saved.step + 10)
+            average(self.averaged, self.network, min(self.recipe.train.ema, early))
+        return self.losses.latest
 
-    def _average(self) -> None:
-        decay = min(self.recipe.ema, self.step / (self.step + 10))
-        with torch.no_grad():
-            for mean, value in zip(
-                self.averaged.state_dict().values(), self.network.state_dict().values(), strict=True
-            ):
-                mean.lerp_(value, 1 - decay)
+    def _read_clock(self, began: float) -> None:
+        elapsed = time.monotonic() - began
+        # A run that the clock ends must end at the same step everywhere.
+        timed = self.stage.budget.minutes is not None
+        self.saved.elapsed_s = first_process(elapsed, self.fabric.device) if timed else elapsed
+
+    def _close(self, validation: Mapping[str, Images], folder: Path, lr: float, speed: float) -> Report:
+        """End an epoch: judge it, keep it if it is the best, note it."""
+        saved, progress = self.saved, self.progress
+        losses = {name: value / saved.position for name, value in self.losses.sums.items()}
+        self.objective.on_epoch(losses)
+        sets = {
+            name: figures(predict_shared(self.judged, images, bf16=self.recipe.train.bf16), images)
+            for name, images in validation.items()
+        }
+        value = score(sets, {str(name): weight for name, weight in self.recipe.score.items()})
+        saved.epoch, saved.position, self.losses.sums = saved.epoch + 1, 0, {}
+        epoch = saved.epochs_before + saved.epoch
+        best = value is None or saved.best_epoch is None or value > saved.best_score
+        saved.waited = 0 if best else saved.waited + 1
+        if best:
+            saved.best_epoch, saved.best_score = epoch, value or 0.0
+        report = Report(
+            stage=self.stage.name,
+            epoch=epoch,
+            step=saved.step,
+            progress=progress,
+            elapsed_s=saved.elapsed_s,
+            lr=lr,
+            losses=losses,
+            validation=sets,
+            score=value,
+            best=best,
+            images_per_s=speed,
+        )
+        if self.fabric.is_global_zero:
+            if best and self.stage.last:
+                saved.write_best(folder, self.network, self.judged, self.recipe)
+            saved.append(folder, report._asdict())
+        return report
+
+    def _save(self, folder: Path) -> None:
+        if self.fabric.is_global_zero:
+            self.saved.write(folder, self.state())
 
     def state(self) -> dict[str, Any]:
         """Return everything that `restore` needs to go on bit by bit."""
         return {
-            "network": self.network.name,
-            "options": self.network.options,
-            "recipe": asdict(self.recipe),
-            "classes": list(CLASSES),
+            **self.saved.header(self.network, self.recipe),
+            "seed": self.seed,
+            "images": mix(*self.pool.names),
+            "stage": self.stage.number,
             "weights": self.network.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "best": self.best,
-            "best_score": self.best_score,
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "torch_rng": torch.get_rng_state(),
-            "step": self.step,
-            "elapsed_s": self.elapsed_s,
+            "objective": self.objective.state_dict(),
+            "place": self.saved.place(),
+            "sums": self.losses.sums,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any], path: Path) -> None:
         """Continue from a checkpoint.
 
-        :raises CheckpointError: if it is of another network or recipe.
+        :param path: it was read from.
+        :raises CheckpointError: if it is of another network, recipe, seed or data set.
         """
-        for name, mine in (("network", self.network.name), ("recipe", asdict(self.recipe))):
+        check_header(state, self.network, self.recipe, path)
+        for name, mine in (("seed", self.seed), ("images", mix(*self.pool.names))):
             if state.get(name) != mine:
-                raise checkpoint.CheckpointError(
-                    f"the checkpoint has {name} {state.get(name)!r}, this run {mine!r}; "
-                    "resume with the settings it was started with"
-                )
+                what = f"seed {state.get(name)}" if name == "seed" else "other training images"
+                raise CheckpointError(f"{path} was made with {what}; resume with what it was started with")
         try:
             self.network.load_state_dict(state["weights"])
-            self.averaged.load_state_dict(state["averaged"])
+            if self.averaged is not None:
+                self.averaged.load_state_dict(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise checkpoint.CheckpointError(f"the checkpoint does not fit the network: {error}") from None
-        self.generator.set_state(state["generator"])
-        torch.set_rng_state(state["torch_rng"])
-        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
-        self.best, self.best_score = state["best"], state["best_score"]
-
-
-def rate(recipe: Recipe, progress: float) -> float:
-    """Learning rate at a share of the run."""
-    if recipe.schedule == "constant":
-        return recipe.lr
-    if progress < _WARM_UP:
-        return recipe.lr * (0.05 + 0.95 * progress / _WARM_UP)
-    done = (progress - _WARM_UP) / (1 - _WARM_UP)
-    return recipe.lr * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
-
-
-def compute_losses(output: Output, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
-    """L = L_aug + alpha L_coarse + Dice + L_cls (eqs 4 and 5; Dice and the weights are the recipe's).
-
-    :return: each part unweighted, and `total`.
-    """
-    assert output.lesion_logits is not None
-    assert output.class_logits is not None
-    target = batch.masks[:, 0]
-    logits = output.lesion_logits.float()
-    losses = {"mask": _mask_loss(logits, target)}
-    total = losses["mask"]
-    if "coarse_logits" in output.auxiliary:
-        losses["coarse"] = _mask_loss(output.auxiliary["coarse_logits"].float(), target)
-        total = total + recipe.coarse_weight * losses["coarse"]
-    if recipe.dice_weight:
-        probability = logits.softmax(dim=1)[:, 1]
-        overlap = (probability * target).sum(dim=(1, 2))
-        sizes = probability.sum(dim=(1, 2)) + target.sum(dim=(1, 2))
-        # The constant lets an empty mask be right: without it every normal would cost the full loss.
-        losses["dice"] = (1 - (2 * overlap + 20) / (sizes + 20)).mean()
-        total = total + recipe.dice_weight * losses["dice"]
-    if (batch.labels != UNKNOWN).any():
-        losses["class"] = F.cross_entropy(
-            output.class_logits.float(),
-            batch.labels,
-            ignore_index=UNKNOWN,
-            label_smoothing=recipe.label_smoothing,
-        )
-        total = total + recipe.class_weight * losses["class"]
-    losses["total"] = total
-    return losses
-
-
-def _mask_loss(logits: Tensor, target: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits[:, 1] - logits[:, 0], target)
-
-
-class Prediction(NamedTuple):
-    """What a network says of a set of images."""
-
-    lesion: NDArray[np.float32]
-    """M x H x W, probability."""
-    logits: NDArray[np.float32]
-    """M x K."""
-
-
-def predict(network: Network, images: Images, *, batch: int = 32, bf16: bool = True) -> Prediction:
-    """Run a network over images of its own size."""
-    lesions, logits = [], []
-    training = network.training
-    network.eval()
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        for start in range(0, len(images), batch):
-            frames = torch.from_numpy(images.pixels[start : start + batch]).unsqueeze(1).float() / 255
-            output = network(frames)
-            assert output.lesion is not None
-            assert output.class_logits is not None
-            lesions.append(output.lesion.float().numpy())
-            logits.append(output.class_logits.float().numpy())
-    network.train(training)
-    return Prediction(np.concatenate(lesions), np.concatenate(logits))
-
-
-def validate(network: Network, images: Images) -> dict[str, float]:
-    """Score a network on images of its own size."""
-    lesion, logits = predict(network, images)
-    probabilities = torch.from_numpy(logits).softmax(dim=1).double().numpy()
-    marked, truth, labels = lesion >= 0.5, images.masks >= 128, images.labels
-    with_lesion = labels != CLASSES.index("normal")
-    return {
-        "dice": float(metrics.dice(marked, truth)[with_lesion].mean()),
-        "auc": metrics.auc(probabilities[with_lesion, 1], labels[with_lesion] == CLASSES.index("malignant")),
-        "accuracy": metrics.accuracy(probabilities, labels),
-        "balanced_accuracy": metrics.balanced_accuracy(probabilities, labels),
-        "false_positives": metrics.false_positive_rate(marked[~with_lesion]),
-        "cross_entropy": float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))),
-    }
-
-
-def _score(figures: dict[str, float]) -> float:
-    return (
-        2 * figures["dice"]
-        + figures["auc"]
-        + figures["balanced_accuracy"]
-        + 0.5 * (1 - figures["false_positives"])
-    )
-
-
-def _weights(images: Images, recipe: Recipe, share: float) -> NDArray[np.float64]:
-    """Chance of every image to be drawn, `share` in total."""
-    weights = np.ones(len(images))
-    if recipe.class_shares is not None:
-        for label, wanted in enumerate(recipe.class_shares):
-            here = images.labels == label
-            weights[here] = wanted / max(1, here.sum())
-    normalised: NDArray[np.float64] = weights / weights.sum() * share
-    return normalised
-
-
-def keep_memory() -> None:
-    """Let glibc keep freed memory instead of handing it back after every layer.
-
-    Feature maps are large enough to be mapped and zeroed anew each time: measured 97 against 63 ms per image
-    and step. Does nothing elsewhere.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(-4, 0)  # M_MMAP_MAX
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+            self.objective.load_state_dict(state["objective"])
+            self.saved = Saved(**state["place"])
+            self.losses.sums = dict(state["sums"])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} does not fit this run ({error}); start anew without --resume"
+            ) from None

@@ -21,12 +21,14 @@ from models.runtimes import load
 from train import checkpoint, splits
 from train.busi import divide, read_busi
 from train.calibration import temperature
-from train.command import INNER_FRACTION, INNER_SEED, TRAIN_MIXTURE
 from train.data import Images, read_images
 from train.evaluate import evaluate, load_phantom
-from train.loop import predict
 from train.page import write_page
+from train.run import TRAIN_MIXTURE
+from train.validation import predict
 
+INNER_FRACTION = 0.15
+INNER_SEED = 1
 INTENDED_USE = "Research only. Not a medical device; not for diagnosis or any decision about a patient."
 
 
@@ -42,12 +44,14 @@ def publish(path: Path, data: Path, artifact: Path, version: str, cache: Path) -
     """
     state = checkpoint.load(path)
     network = models.create(state["network"], **_options(state["options"]))
-    network.load_state_dict(state["best"] or state["averaged"])
+    network.load_state_dict(state.get("best") or state.get("averaged") or state["weights"])
     network.eval()
     development, heldout = divide(read_busi(data))
     rest, inner = splits.split(development, INNER_FRACTION, INNER_SEED)
     validation = read_images(inner, network.size[0])
-    scale = temperature(predict(network, validation, bf16=False).logits, validation.labels)
+    logits = predict(network, validation).logits
+    assert logits is not None  # an artifact classifies
+    scale = temperature(logits, validation.labels)
     synthetic = load_phantom(network.size[0], cache)
     card = ModelCard(
         name=artifact.stem,

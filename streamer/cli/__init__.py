@@ -25,7 +25,9 @@ COMMANDS = {
     "replay": Command("streamer.cli.replay:replay", "Run a recording again and report what changed."),
     "extract": Command("streamer.cli.extract:extract", "Make a video, tables or DICOM of a recording."),
     "train": Command("train.command:train_command", "Train a network and export it."),
-    "evaluate": Command("train.command:evaluate_command", "Measure how well a model does on a data set."),
+    "evaluate": Command(
+        "train.evaluate_command:evaluate_command", "Measure how well a model does on a data set."
+    ),
     "export": Command(
         "train.export_command:export_command", "Turn a checkpoint into a file that every engine runs."
     ),
@@ -37,7 +39,15 @@ COMMANDS = {
 }
 """In the order of the help page."""
 
-EXTRAS = {"torch": "train", "onnx": "train", "onnxscript": "train"}
+EXTRAS = {
+    "torch": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "kornia": "train",
+    "lightning_fabric": "train",
+    "monai": "train",
+    "tomli_w": "train",
+}
 """Package that a plain install lacks -> the extra that brings it."""
 
 
