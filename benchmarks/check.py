@@ -121,17 +121,15 @@ def _look_up(node: Any, path: str) -> Iterator[Any]:
 def show(findings: list[Finding], console: Console) -> None:
     """Print every budget, what was measured, and why it is there."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("", "figure", "measured", "budget", "why"):
-        table.add_column(
-            name, justify="right" if name == "measured" else "left", no_wrap=name != "why", overflow="fold"
-        )
+    for name in ("", "figure", "measured", "budget"):
+        table.add_column(name, justify="right" if name == "measured" else "left", overflow="fold")
     for finding in findings:
+        budget = finding.budget
         table.add_row(
             finding.status,
-            finding.budget.figure,
+            f"{budget.figure}\n[not bold dim]{budget.why}[/]",
             "" if finding.value is None else f"{finding.value:g}",
-            finding.budget.bound,
-            finding.budget.why,
+            budget.bound,
             style={"met": "", "MISSED": "bold red", "not measured": "dim"}[finding.status],
         )
     console.print(table)

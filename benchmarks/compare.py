@@ -114,7 +114,7 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> Comparison:
     """
     if kind(before) != kind(after):
         raise BenchError(
-            f"a run of `bench {kind(before)}` and one of `bench {kind(after)}` have no common figures"
+            f"runs of `bench {kind(before)}` and of `bench {kind(after)}` have no common figures"
         )
     ours, theirs = figures(before), figures(after)
     return Comparison(
@@ -176,6 +176,4 @@ def show(comparison: Comparison, console: Console, *, everything: bool) -> None:
     console.print(table)
     if not everything:
         rest = len(comparison.figures) - len(shown)
-        console.print(
-            f"{rest} more figures do not differ by more than noise; --all shows them", highlight=False
-        )
+        console.print(f"{rest} more figures have not changed for certain; --all shows them", highlight=False)

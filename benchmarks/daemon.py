@@ -98,7 +98,8 @@ def running_daemon(uris: Sequence[str], flags: Mapping[str, object]) -> Iterator
         def check() -> None:
             if process.poll() is not None:
                 said.seek(0)
-                raise BenchError(f"the daemon ended by itself: {said.read().strip()}")
+                reason = said.read().strip().removeprefix("sonostream: ")
+                raise BenchError(f"the daemon ended by itself: {reason}")
 
         try:
             with Subscriber(address) as subscriber:
