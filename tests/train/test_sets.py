@@ -85,6 +85,13 @@ def test_groups_that_an_index_states_are_joined_with_those_that_are_found(tmp_pa
     assert "index.csv states" in found.findings["stated_duplicates"]["says"]
 
 
+def test_the_hidden_files_of_an_archive_are_no_images(tmp_path: Path) -> None:
+    (write_busi(tmp_path) / "benign" / "._benign (1).png").write_bytes(b"Mac OS X")
+    found = read([tmp_path])
+    assert len(found.studies) == 9
+    assert "skipped" not in found.findings
+
+
 def test_a_set_without_normals_is_read(tmp_path: Path) -> None:
     write_busi(tmp_path, normal=0)
     assert {study.label for study in read([tmp_path]).studies} == {"benign", "malignant"}

@@ -87,14 +87,15 @@ def join_pairs(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
 
 
 def _near(thumbnails: Pixels) -> list[tuple[int, int]]:
-    planes = thumbnails.astype(np.float32)
-    blurred = np.stack([cv2.GaussianBlur(plane, (0, 0), 1) for plane in planes])
-    wide = np.stack([cv2.GaussianBlur(plane, (0, 0), 8) for plane in planes])
-    detail = np.ascontiguousarray(blurred - wide)
-    coarse = np.stack([cv2.resize(plane, (16, 16), interpolation=cv2.INTER_AREA) for plane in planes])
-    middle = np.stack(
-        [cv2.resize(cv2.GaussianBlur(plane, (0, 0), 2), (32, 32)) for plane in planes]
-    ) - np.stack([cv2.resize(plane, (32, 32)) for plane in wide])
+    coarse = np.empty((len(thumbnails), 16, 16), np.float32)
+    middle = np.empty((len(thumbnails), 32, 32), np.float32)
+    detail = np.empty(thumbnails.shape, np.float32)
+    for row, small in enumerate(thumbnails):
+        plane = small.astype(np.float32)
+        wide = cv2.GaussianBlur(plane, (0, 0), 8)
+        coarse[row] = cv2.resize(plane, (16, 16), interpolation=cv2.INTER_AREA)
+        middle[row] = cv2.resize(cv2.GaussianBlur(plane, (0, 0), 2) - wide, (32, 32))
+        detail[row] = cv2.GaussianBlur(plane, (0, 0), 1) - wide
     pairs, layout = _candidates(_unit(coarse), _unit(middle))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         registered = list(pool.map(lambda pair: _register(detail[pair[0]], detail[pair[1]]), pairs))

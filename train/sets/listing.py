@@ -63,7 +63,9 @@ def pictures_in(folder: Path) -> list[Path]:
     :raises DataError: if it cannot be listed.
     """
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+        # Archives packed on a Mac hold a hidden ._NAME.png for every NAME.png.
+        paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        return sorted(path for path in paths if path.suffix.lower() in PICTURES)
     except OSError as error:
         raise DataError(f"{folder} cannot be listed ({error.strerror})") from None
 
