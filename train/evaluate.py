@@ -10,10 +10,10 @@ from typing import Any
 
 from models.runtimes import Session
 from train.answers import Answers, ask, ask_network, load_answers, save_answers
-from train.busi import divide, read_busi
 from train.data import Images, read_images, shrink
 from train.phantoms import Mixture, load_or_render
 from train.scores import Scores, confusion, score
+from train.sets import read
 
 __all__ = [
     "Answers",
@@ -67,9 +67,9 @@ CARD_FIGURES = (
 def load_heldout(data: Path, size: int) -> Images:
     """Read BUSI's held-out images.
 
-    :raises DataError: as `train.busi.read_busi` and `train.data.read_images`.
+    :raises DataError: as `train.sets.read` and `train.data.read_images`.
     """
-    return read_images(divide(read_busi(data))[1], size)
+    return read_images(read([data], heldout="only").studies, size)
 
 
 def load_phantom(size: int, cache: Path) -> Images:
