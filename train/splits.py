@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from models.networks.registry import CLASSES
 from train.data import DataError, Study
+from train.dealing import Unit, deal, group_units
 
 Split = Literal["grouped", "paper", "given"]
 VALIDATION_FRACTION = 0.15
@@ -20,7 +20,6 @@ _LEFT_OUT = 0
 _NEVER_TESTED = -1
 _IN_FILE = {_LEFT_OUT: "left out", _NEVER_TESTED: "never tested"}
 _COLUMNS = ("image", "source", "class", "group", "fold", "validation_of")
-_Unit = list[int]
 
 
 class Parts(NamedTuple):
@@ -119,18 +118,18 @@ def make_folds(
         if folds < 2:
             raise DataError(f"a cross-validation needs 2 folds or more, not {folds}")
         given_validation = []
-        units = _units(kept, unit_of)
+        units = group_units(kept, unit_of)
         _refuse_rare(studies, units, folds)
-        for unit, part in zip(units, _deal(studies, units, [1.0] * folds, f"{seed} folds"), strict=True):
+        for unit, part in zip(units, deal(studies, units, [1.0] * folds, f"{seed} folds"), strict=True):
             for row in unit:
                 fold[row] = part + 1
     for number in range(1, max(fold, default=0) + 1):
         if given_validation:
             inner = given_validation
         else:
-            units = _units([row for row in kept if fold[row] != number], unit_of)
+            units = group_units([row for row in kept if fold[row] != number], unit_of)
             shares = [1 - validation_fraction, validation_fraction]
-            dealt = _deal(studies, units, shares, f"{seed} validation {number}")
+            dealt = deal(studies, units, shares, f"{seed} validation {number}")
             inner = [row for unit, part in zip(units, dealt, strict=True) if part == 1 for row in unit]
         for row in inner:
             validating[row].add(number)
@@ -195,67 +194,6 @@ def split(studies: Sequence[Study], fraction: float, seed: int) -> tuple[list[St
     return rest, [study for study in studies if study.group in chosen]
 
 
-def _units(rows: Iterable[int], unit_of: Callable[[int], Hashable]) -> list[_Unit]:
-    units: dict[Hashable, _Unit] = defaultdict(list)
-    for row in rows:
-        units[unit_of(row)].append(row)
-    return list(units.values())
-
-
-def _strata(studies: Sequence[Study], unit: _Unit) -> Counter[Hashable]:
-    counts: Counter[Hashable] = Counter()
-    for row in unit:
-        study = studies[row]
-        counts[study.label] += 1
-        counts[study.source, study.label, study.masks is not None] += 1
-    return counts
-
-
-def _deal(studies: Sequence[Study], units: Sequence[_Unit], shares: Sequence[float], seed: str) -> list[int]:
-    """Deal units out to parts: large ones first, each to the part that lacks most of what is in it."""
-    strata = [_strata(studies, unit) for unit in units]
-    totals: Counter[Hashable] = Counter()
-    for counts in strata:
-        totals.update(counts)
-    chance = random.Random(seed)
-    order = list(range(len(units)))
-    chance.shuffle(order)
-    order.sort(key=lambda number: -len(units[number]))
-    parts = list(range(len(shares)))
-    chance.shuffle(parts)
-    held: list[Counter[Hashable]] = [Counter() for _ in shares]
-    dealt = [0] * len(units)
-    for number in order:
-
-        def surplus(part: int, of: Counter[Hashable] = strata[number]) -> float:
-            return sum(
-                n * (held[part][kind] + n / 2) / (shares[part] * totals[kind]) for kind, n in of.items()
-            )
-
-        dealt[number] = min(parts, key=surplus)
-        held[dealt[number]].update(strata[number])
-    _spread_classes(strata, dealt, len(shares))
-    return dealt
-
-
-def _spread_classes(strata: Sequence[Counter[Hashable]], dealt: list[int], parts: int) -> None:
-    """Give a part that got nothing of a class the smallest unit that another part can spare."""
-    for label in CLASSES:
-        for part in range(parts):
-            having = [number for number in range(len(dealt)) if strata[number][label]]
-            if not having or any(dealt[number] == part for number in having):
-                continue
-            spare = [number for number in having if _can_spare(strata, dealt, number)]
-            if spare:
-                dealt[min(spare, key=lambda number: (sum(strata[number].values()), number))] = part
-
-
-def _can_spare(strata: Sequence[Counter[Hashable]], dealt: Sequence[int], number: int) -> bool:
-    own = [label for label in CLASSES if strata[number][label]]
-    beside = [other for other in range(len(dealt)) if dealt[other] == dealt[number] and other != number]
-    return all(any(strata[other][label] for other in beside) for label in own)
-
-
 def _take_given(studies: Sequence[Study], kept: Iterable[int], fold: list[int]) -> list[int]:
     """Fill in the folds that the data states; return the rows of its validation part, if it states one."""
     kept = list(kept)
@@ -287,7 +225,7 @@ def _take_given(studies: Sequence[Study], kept: Iterable[int], fold: list[int]) 
     return [row for row in kept if words[row] == "validation"]
 
 
-def _refuse_rare(studies: Sequence[Study], units: Iterable[_Unit], folds: int) -> None:
+def _refuse_rare(studies: Sequence[Study], units: Iterable[Unit], folds: int) -> None:
     having: Counter[str] = Counter()
     for unit in units:
         having.update({label for row in unit if (label := studies[row].label) is not None})

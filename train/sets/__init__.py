@@ -1,5 +1,6 @@
 """Data sets on disk, of any known layout, as one list of studies."""
 
-from train.sets.reading import DataSet, Finding, Heldout, read
+from train.sets.findings import Finding
+from train.sets.reading import DataSet, Heldout, read
 
 __all__ = ["DataSet", "Finding", "Heldout", "read"]

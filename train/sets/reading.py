@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from train.data import DataError, Study
 from train.sets.bus_bra import is_bus_bra, list_bus_bra
 from train.sets.busi import is_busi, list_busi
 from train.sets.duplicates import find_duplicates, join_pairs
+from train.sets.findings import Finding, describe, finding, name_of
 from train.sets.heldout import LIST, is_heldout
 from train.sets.inspection import Look, look_at
 from train.sets.listing import Listing, Skip
@@ -24,16 +25,6 @@ _LAYOUTS = (
     "BUSI (benign, malignant, normal), BUS-BRA (Images, Masks, bus_data.csv), UDIAT (original, GT, "
     "DatasetB.xlsx), a CSV manifest with a column image, or phantom:N"
 )
-
-
-class Finding(TypedDict):
-    """One kind of thing worth knowing about a data set."""
-
-    count: int
-    says: str
-    """What it is and what was done about it, in a sentence."""
-    items: list[Any]
-    """What it was found in: names, pairs or groups of names, or small tables."""
 
 
 class DataSet(NamedTuple):
@@ -85,13 +76,13 @@ def read(
         raise DataError(f"no image of {', '.join(map(str, paths))} can be used{reason}")
     findings: dict[str, Finding] = {}
     if skipped:
-        findings["skipped"] = _finding(
+        findings["skipped"] = finding(
             "files that cannot be used and are left out", [skip._asdict() for skip in skipped]
         )
     studies = _group(looks, comparable, listings, findings)
     _refuse_split_patients(studies)
     studies = _apply_heldout(studies, [look.digest for look in looks], heldout, findings)
-    _describe(studies, looks, listings, findings)
+    describe(studies, looks, listings, findings)
     return DataSet(tuple(studies), findings)
 
 
@@ -140,7 +131,7 @@ def _group(
     findings: dict[str, Finding],
 ) -> list[Study]:
     studies = [look.study for look in looks]
-    names = [_name(study) for study in studies]
+    names = [name_of(study) for study in studies]
     found = find_duplicates(
         np.array([looks[row].thumbnail for row in comparable], np.uint8),
         [looks[row].digest.encode() for row in comparable],
@@ -160,18 +151,18 @@ def _group(
         if study.label is not None:
             labels[alike[row]].add(study.label)
     if exact:
-        findings["exact_duplicates"] = _finding(
+        findings["exact_duplicates"] = finding(
             "pairs of images with the same pixels; kept together in every grouped split",
             [[names[one], names[other]] for one, other in exact],
         )
     if near:
-        findings["near_duplicates"] = _finding(
+        findings["near_duplicates"] = finding(
             "pairs of images that show the same frame or nearly so; kept together in every grouped split",
             [[names[one], names[other]] for one, other in near],
         )
     if stated:
         rows = sorted({row for pair in stated for row in pair})
-        findings["stated_duplicates"] = _finding(
+        findings["stated_duplicates"] = finding(
             "images in groups of near-duplicates that index.csv states; joined with those found here",
             [names[row] for row in rows],
         )
@@ -180,7 +171,7 @@ def _group(
         members = defaultdict(list)
         for row, kind in enumerate(alike):
             members[kind].append(names[row])
-        findings["contradictory"] = _finding(
+        findings["contradictory"] = finding(
             "groups of duplicates with more than one class; left out of grouped splits",
             [members[kind] for kind in clashing],
         )
@@ -225,17 +216,17 @@ def _apply_heldout(
         return kept
     if not any(held):
         return studies
-    names = [_name(study) for study, is_held in zip(studies, held, strict=True) if is_held]
+    names = [name_of(study) for study, is_held in zip(studies, held, strict=True) if is_held]
     if heldout == "use":
-        findings["heldout"] = _finding(
+        findings["heldout"] = finding(
             f"images of BUSI's held-out part ({LIST}) that are USED, though the shipped model's figures are "
             "measured on them",
             names,
         )
         return studies
     groups = {study.group for study, is_held in zip(studies, held, strict=True) if is_held}
-    twins = [_name(study) for study in studies if study.group in groups]
-    findings["heldout"] = _finding(
+    twins = [name_of(study) for study in studies if study.group in groups]
+    findings["heldout"] = finding(
         f"images left out because they are in BUSI's held-out part ({LIST}; {len(names)} images) or nearly "
         "duplicate one of it",
         twins,
@@ -244,73 +235,3 @@ def _apply_heldout(
     if not left:
         raise DataError("every image is one of BUSI's held-out part; `--heldout use` takes them all the same")
     return left
-
-
-def _describe(
-    studies: Sequence[Study],
-    looks: Sequence[Look],
-    listings: Iterable[Listing],
-    findings: dict[str, Finding],
-) -> None:
-    kept = {(study.source, study.name) for study in studies}
-    looks = [look for look in looks if (look.study.source, look.study.name) in kept]
-    several = [_name(study) for study in studies if study.masks is not None and len(study.masks) > 1]
-    if several:
-        findings["several_masks"] = _finding("images with several masks; their union is the lesion", several)
-    empty = [_name(look.study) for look in looks if look.empty_mask]
-    if empty:
-        findings["empty_masks"] = _finding(
-            "images of a lesion whose mask marks nothing; taken as not annotated", empty
-        )
-    unmasked = [
-        f"{listing.name}: {name}"
-        for listing in listings
-        for name in listing.unmasked
-        if (listing.name, name) in kept
-    ]
-    if unmasked:
-        findings["no_mask"] = _finding(
-            "images of a lesion without a mask; only their class is used", unmasked
-        )
-    unused = [f"{listing.name}: {column}" for listing in listings for column in listing.unused]
-    if unused:
-        findings["unused_columns"] = _finding("columns of a table that are not used", unused)
-    findings["sets"] = _finding("data sets that were read", [_sheet(one, looks) for one in listings])
-
-
-def _sheet(listing: Listing, looks: Sequence[Look]) -> dict[str, Any]:
-    own = [look for look in looks if look.study.source == listing.name]
-    studies = [look.study for look in own]
-    shares = [
-        look.lesion_pixels / (look.width * look.height) for look in own if look.lesion_pixels
-    ]  # of lesions that are outlined
-    return {
-        "name": listing.name,
-        "layout": listing.layout,
-        "path": listing.path,
-        "images": len(own),
-        "classes": dict(Counter(study.label or "unknown" for study in studies)),
-        "masked": sum(study.masks is not None for study in studies),
-        "boxed": sum(study.masks is None and bool(study.boxes) for study in studies),
-        "glands": sum(study.gland is not None for study in studies),
-        "patients": len({study.patient for study in studies if study.patient is not None}),
-        "with_spacing": sum(study.spacing_mm is not None for study in studies),
-        "width_px": _spread([look.width for look in own]),
-        "height_px": _spread([look.height for look in own]),
-        "lesion_share": _spread(shares),
-    }
-
-
-def _spread(values: Sequence[float]) -> list[float]:
-    """Give the smallest, the median and the largest value; nothing where there is none."""
-    if not values:
-        return []
-    return [round(float(value), 4) for value in (min(values), np.median(values), max(values))]
-
-
-def _finding(says: str, items: list[Any]) -> Finding:
-    return Finding(count=len(items), says=says, items=items)
-
-
-def _name(study: Study) -> str:
-    return f"{study.source}: {study.name}"
