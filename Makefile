@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 
-.PHONY: demo test check fuzz clean
+.PHONY: demo test check fuzz screenshots clean
 
 demo: $(VENV)/run-ready
 	$(VENV)/bin/sonostream demo
@@ -20,6 +20,10 @@ FUZZ_SECONDS ?= 20
 fuzz: $(VENV)/dev-ready
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check 'atheris>=3'
 	$(VENV)/bin/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
+
+# The pictures of the documentation, made from the phantom in Chromium.
+screenshots: $(VENV)/dev-ready
+	$(VENV)/bin/python -m benchmarks.screenshots
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,5 +1,6 @@
 // Draws one picture with its own overlay: both come from one frame object, so they can't be of two frames.
 
+import { certainty } from "./message.js";
 import { classColour, PAST, UNCERTAIN } from "./palette.js";
 
 const FONT = 'system-ui, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", sans-serif';
@@ -135,7 +136,7 @@ function paintCalipers(ctx, header, lesion, at, style, unit) {
 
 function paintName(ctx, header, lesion, at, style, look) {
   const { unit, past } = look;
-  const label = past ? "PAST" : style.dashed ? "uncertain" : header.classes.label;
+  const label = past ? "PAST" : header.classes.stable ? header.classes.label : certainty(header.classes);
   const words = `${lesion.track} ${label}   ${diameters(lesion)}`;
   ctx.font = `600 ${15 * unit}px ${FONT}`;
   ctx.textBaseline = "middle";
