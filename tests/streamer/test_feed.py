@@ -1,6 +1,8 @@
 """A feed's thread: accounts, states, loss and return."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -208,3 +210,28 @@ def test_a_region_that_was_found_on_a_menu_is_found_again_once_the_picture_is_th
     assert regions[0].width < 130
     assert regions[-1].width > 180
     assert feed.state is FeedState.LIVE
+
+
+def test_a_lost_source_is_let_go_of_at_once_with_all_its_pictures() -> None:
+    """Without waiting for the collector of cycles, which comes when it likes."""
+    opened: list[weakref.ref[ScriptedSource]] = []
+
+    def open_it(*_: Any) -> ScriptedSource:
+        source = ScriptedSource()
+        source.script.put(captured(picture(len(opened))))
+        if len(opened) < 5:
+            source.script.put(SourceLost("unplugged"))
+        opened.append(weakref.ref(source))
+        return source
+
+    bell = threading.Condition()
+    config = SourceConfig(uri="phantom:", name="probe")
+    feed = Feed(config, QUICK, bell=bell, tell=lambda *_: None, open_it=open_it)
+    gc.disable()
+    try:
+        feed.start()
+        assert eventually(bell, lambda: feed.mailbox.statistics.put == 6)
+        assert [source() is None for source in opened] == [True] * 5 + [False]
+    finally:
+        gc.enable()
+        feed.stop()
