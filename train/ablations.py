@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from models.checkpoint import INTENDED_USE
 from models.networks.cost import count_parameters
 from models.networks.registry import ModelError, build, card
 from train.checkpoint import CheckpointError
@@ -31,7 +32,6 @@ from train.watch import RunError, TrainingError
 
 SCHEMA = "sonostream.ablations/1"
 FIGURES = ("dice", "jaccard", "accuracy", "auc", "sensitivity", "specificity")
-_CAPTION = "95 % intervals in brackets: over images, not over runs. Research use only."
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -139,23 +139,40 @@ def tabulate(planned: Sequence[Planned]) -> dict[str, Any]:
 
 
 def show(tables: dict[str, Any]) -> list[Table]:
-    """Lay the tables out for a terminal."""
+    """Lay the tables out for a terminal; the papers' own configurations are bold."""
     shown = []
     for table in tables.values():
-        grid = Table(title=table["paper"], caption=_CAPTION)
-        for column in ("", "parameters", *FIGURES):
-            grid.add_column(column, justify="left" if not column else "right")
+        grid = Table(title=table["paper"], caption="Research use only.", caption_justify="left")
+        for column in ("", "weights", *FIGURES):
+            grid.add_column(column, justify="right" if column else "left")
         for row in table["rows"]:
-            name = f"[bold]{row['name']}[/bold]" if row["name"] == table["reference"] else row["name"]
-            cells = [_cell(row["figures"].get(figure)) for figure in FIGURES]
-            grid.add_row(name, f"{row['parameters'] / 1e6:.2f} M", *cells)
+            style = "bold" if row["name"] == table["reference"] else ""
+            cells = [_value(row["figures"].get(figure)) for figure in FIGURES]
+            grid.add_row(row["name"], _millions(row["parameters"]), *cells, style=style)
         shown.append(grid)
     return shown
 
 
+def as_markdown(tables: dict[str, Any]) -> str:
+    """Write the tables out with their 95 % intervals, which are over images and not over runs."""
+    lines = [
+        "Research use only. In brackets: 95 % intervals over images; another seed may differ by more.",
+        "",
+    ]
+    for table in tables.values():
+        lines += [f"## {table['paper']}", "", "| | weights | " + " | ".join(FIGURES) + " |"]
+        lines.append("|---|" + "---:|" * (1 + len(FIGURES)))
+        for row in table["rows"]:
+            name = f"**{row['name']}**" if row["name"] == table["reference"] else row["name"]
+            cells = [_with_interval(row["figures"].get(figure)) for figure in FIGURES]
+            lines.append(f"| {name} | {_millions(row['parameters'])} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def main(
     data: Annotated[list[str], typer.Option(help="As of `sonostream train`; may be given several times.")],
-    out: Annotated[Path, typer.Option(help="Folder of the runs and of ablations.json.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder of the runs, ablations.json and ablations.md.")] = Path(
         "runs/ablations"
     ),
     study: Annotated[list[str] | None, typer.Option(help="Tables to train; all of them if absent.")] = None,
@@ -204,7 +221,10 @@ def main(
         for number, one in enumerate(planned, start=1):
             console.print(f"{number} of {len(planned)}: {one.study}, {one.row.name}", highlight=False)
             train_row(one, console)
-            _write(out / "ablations.json", {"schema": SCHEMA, **header, "tables": tabulate(planned)})
+            tables = tabulate(planned)
+            report = {"schema": SCHEMA, "intended_use": INTENDED_USE, **header, "tables": tables}
+            _write(out / "ablations.json", json.dumps(report, indent=1) + "\n")
+            _write(out / "ablations.md", as_markdown(tables))
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on from the last epoch", err=True)
         raise typer.Exit(130) from None
@@ -247,19 +267,27 @@ def _check_header(path: Path, header: dict[str, Any]) -> None:
             raise RunError(f"{path} has {name} {before.get(name)!r}, not {value!r}; name another folder")
 
 
-def _write(path: Path, report: dict[str, Any]) -> None:
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 
-def _cell(figure: dict[str, Any] | None) -> str:
-    if figure is None or figure["value"] is None:
-        return ""
+def _value(figure: dict[str, Any] | None) -> str:
+    return "" if figure is None or figure["value"] is None else f"{figure['value']:.3f}"
+
+
+def _with_interval(figure: dict[str, Any] | None) -> str:
+    value = _value(figure)
+    if figure is None or not value or None in figure["interval_95"]:
+        return value
     low, high = figure["interval_95"]
-    inside = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
-    return f"{figure['value']:.3f}{inside}"
+    return f"{value} [{low:.2f}, {high:.2f}]"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f} M"
 
 
 def _toml(value: Any) -> str:

@@ -1,0 +1,85 @@
+"""Rows of an ablation trained for real, on a network and pictures small enough for a test."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from train import ablations
+from train.ablations import Row, as_markdown, plan_row, tabulate, train_row
+from train.recipe import load_recipe
+from train.run import Request
+from train.watch import RunError
+
+SLIM = {"widths": [8, 8, 16], "bridge": 16, "key_channels": 8}
+ROWS = (
+    Row(name="no contextual attention", network="mtl_oca", options={**SLIM, "oca": False}),
+    Row(name="proposed", network="mtl_oca", options=SLIM),
+)
+
+
+@pytest.fixture(scope="module")
+def common(tmp_path_factory: pytest.TempPathFactory) -> Request:
+    folder = tmp_path_factory.mktemp("ablations")
+    recipe = load_recipe("live", "mtl_oca")
+    return Request(
+        "", ("phantom:12",), recipe, folder / "runs", folds=2, device="cpu", cache=folder / "cache"
+    )
+
+
+def test_rows_are_trained_once_and_tabulated_against_the_reference(common: Request) -> None:
+    settings = ["network.size=32", "train.epochs=1"]
+    planned = [plan_row("mtl_oca", row, common, settings=settings) for row in ROWS]
+    train_row(planned[0], Console(quiet=True))
+    assert [row["name"] for row in tabulate(planned)["mtl_oca"]["rows"]] == ["no contextual attention"]
+    for one in planned:
+        train_row(one, Console(quiet=True))
+    results = [one.request.out / "results.json" for one in planned]
+    made = [path.stat().st_mtime_ns for path in results]
+    for one in planned:
+        train_row(one, Console(quiet=True))
+    assert [path.stat().st_mtime_ns for path in results] == made, "a row that is done is not trained again"
+
+    table = tabulate(planned)["mtl_oca"]
+    assert [row["name"] for row in table["rows"]] == ["no contextual attention", "proposed"]
+    assert table["rows"][0]["parameters"] < table["rows"][1]["parameters"]
+    assert 0 <= table["rows"][1]["figures"]["dice"]["value"] <= 1
+    page = as_markdown(tabulate(planned))
+    assert "| **proposed** | 0.02 M | " in page
+    assert "Research use only" in page
+
+    longer = plan_row("mtl_oca", ROWS[0], common, settings=["network.size=32", "train.epochs=2"])
+    with pytest.raises(RunError, match="trained with another recipe; name another folder"):
+        train_row(longer, Console(quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--study", "rmtl"], "no table rmtl; --study is one of mtl_oca, ctg_net"),
+        (["--study", "acsnet"], "--set objective.gamma=0"),
+        (["--study", "mtl_oca", "--set", "train.epoch=1"], "there is no key train.epoch"),
+        (["--study", "mtl_oca", "--data", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_in_one_line(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    data = [] if "--data" in arguments else ["--data", "phantom:6"]
+    app = ablations.typer.Typer()
+    app.command()(ablations.main)
+    given = [
+        *data,
+        "--out",
+        str(tmp_path / "runs"),
+        "--cache",
+        str(tmp_path / "cache"),
+        "--size",
+        "64",
+        *arguments,
+    ]
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
