@@ -23,6 +23,8 @@ class Answers(NamedTuple):
     """M x K: probabilities; K is 0 for a model that does not classify."""
     temperature: float = 1.0
     """What the class logits were divided by to calibrate the probabilities; 1: they are not."""
+    segments: bool = True
+    """False: the model has no masks, and `lesion` holds zeros."""
 
     def uncalibrated(self) -> NDArray[np.float64]:
         """The probabilities before the temperature was applied, M x K."""
@@ -32,7 +34,7 @@ class Answers(NamedTuple):
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Answers":
         """Keep the chosen rows, by index or by mask."""
-        return Answers(self.lesion[rows], self.classes[rows], self.temperature)
+        return self._replace(lesion=self.lesion[rows], classes=self.classes[rows])
 
 
 def ask(session: Session, images: Images) -> Answers:
@@ -68,7 +70,7 @@ def ask_network(network: Network, images: Images, *, temperature: float = 1.0, b
             if output.class_logits is not None:
                 classes[rows] = (output.class_logits.double() / temperature).softmax(dim=1).cpu().numpy()
     network.train(training)
-    return Answers(lesion, classes, temperature)
+    return Answers(lesion, classes, temperature, bool(network.regions))
 
 
 def save_answers(path: Path, answers: Answers, images: Images) -> None:
@@ -82,6 +84,7 @@ def save_answers(path: Path, answers: Answers, images: Images) -> None:
         lesion=answers.lesion,
         classes=answers.classes,
         temperature=np.array(answers.temperature),
+        segments=np.array(answers.segments),
         **kept,
     )
     partial.replace(path)
@@ -99,7 +102,10 @@ def load_answers(path: Path) -> tuple[Answers, Images]:
                 sources=tuple(kept["sources"].tolist()),
                 **{name: kept[name] for name in _KEPT},
             )
-            return Answers(kept["lesion"], kept["classes"], float(kept["temperature"])), images
+            answers = Answers(
+                kept["lesion"], kept["classes"], float(kept["temperature"]), bool(kept["segments"])
+            )
+            return answers, images
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; the run has not tested that fold yet") from None
     except Exception as error:  # numpy raises many kinds for a damaged file

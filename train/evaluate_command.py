@@ -20,19 +20,20 @@ from models.networks.base import Network
 from models.networks.registry import ModelError
 from models.runtimes import EngineError, Precision, Session, load
 from train.answers import ask
-from train.data import DataError, Study, read_images
+from train.data import DataError, Images, Study, read_images
 from train.evaluate import MASKS_PROTOCOL, PHANTOM_PROTOCOL, REAL_PROTOCOL, as_card, load_phantom
 from train.marks import without_marks
-from train.metrics import Empty
+from train.metrics import Bools, Empty
 from train.report.compare import Comparison, compare
 from train.report.part import Part, figure_rows, show
 from train.report.run import names_in_fold
-from train.report.words import MAIN
+from train.report.words import MAIN, words
 from train.report.write import Report, write_report
 from train.scores import Positive, score
 from train.sets import DataSet, read
 
 _HELD_OUT, _ALL = "heldout", "all"
+_HELD_OUT_NAME = "BUSI held-out"
 
 
 def evaluate_command(
@@ -108,7 +109,7 @@ def choose(found: DataSet, part: str | None) -> tuple[list[Study], str, str]:
         kept = [study for study in found.studies if f"{study.source}: {study.name}" in held]
         if not kept:
             raise DataError("the data hold none of BUSI's held-out images; use --part all")
-        return kept, "BUSI held-out", REAL_PROTOCOL
+        return kept, _HELD_OUT_NAME, REAL_PROTOCOL
     if part == _ALL:
         kept = [study for study in found.studies if not study.contradictory]
         left = len(found.studies) - len(kept)
@@ -137,17 +138,41 @@ def _ask(
     mask_marks: bool,
 ) -> list[Part]:
     images = read_images(studies, session.card.input.height)
-    variants = [(name, protocol, images)]
-    if mask_marks:
-        cleaned, marked = without_marks(studies, session.card.input.height)
-        words = f"The same images with detected calipers and text painted over ({marked} images have some)."
-        variants.append((f"{name}, marks painted over", words, replace(images, pixels=cleaned)))
-    parts = []
-    for title, words, pictures in variants:
-        answers = ask(session, pictures)
-        scores = score(answers, pictures, positive=cast(Positive, positive), empty=cast(Empty, empty))
-        parts.append(Part(title, words, answers, pictures, scores))
-    return parts
+    first = _part(session, name, protocol, images, positive, empty)
+    if not mask_marks:
+        return [first]
+    pixels, marked = without_marks(studies, session.card.input.height)
+    second = _part(
+        session, f"{name}, marks painted over", "", replace(images, pixels=pixels), positive, empty
+    )
+    return [first, second._replace(protocol=_pair(first, second, marked))]
+
+
+def _part(session: Session, name: str, protocol: str, images: Images, positive: str, empty: str) -> Part:
+    answers = ask(session, images)
+    scores = score(answers, images, positive=cast(Positive, positive), empty=cast(Empty, empty))
+    return Part(name, protocol, answers, images, scores)
+
+
+def _pair(with_marks: Part, without: Part, marked: Bools) -> str:
+    """Say what painting over did to the images that have marks: the others cannot have changed."""
+    says = (
+        f"The same images with calipers and text painted over, where they were found: on {marked.sum()}. "
+        "What is painted is made up, so part of a difference may be the repair's."
+    )
+    if not marked.any():
+        return says
+    before, after = (
+        score(part.answers.take(marked), part.images.take(marked), positive=part.scores.positive, rounds=0)
+        for part in (with_marks, without)
+    )
+    moved = [
+        f"{words(name, before.positive).says} {before.figures[name].value:.3f} with marks, "
+        f"{after.figures[name].value:.3f} without"
+        for name in ("dice", "missed", "auc", "accuracy")
+        if name in before.figures and name in after.figures
+    ]
+    return f"{says} On those alone: {'; '.join(moved)}."
 
 
 def _load(model: str, runtime: str, precision: str, server: str | None) -> Session:
@@ -188,12 +213,20 @@ def _report(
         subtitle=f"{parts[0].name}, {len(studies)} images",
         parts=parts,
         facts=facts,
-        findings=found.findings,
+        findings=_findings(found, parts[0].name),
         command=shlex.join(["sonostream", *sys.argv[1:]]),
         comparison=_compare(card.network, parts[0], positive),
         network=network,
         model={"name": card.name, "version": card.version, "network": card.network, **engine_json(session)},
     )
+
+
+def _findings(found: DataSet, part: str) -> dict[str, Any]:
+    findings: dict[str, Any] = dict(found.findings)
+    if "heldout" in findings and part == _HELD_OUT_NAME:
+        says = "images of BUSI's held-out part: the ones that these figures are of"
+        findings["heldout"] = {**findings["heldout"], "says": says}
+    return findings
 
 
 def _compare(network: str, part: Part, positive: str) -> Comparison | None:

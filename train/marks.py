@@ -40,11 +40,11 @@ class _Glyph(NamedTuple):
     label: int
 
 
-def without_marks(studies: Sequence[Study], size: int) -> tuple[Pixels, int]:
+def without_marks(studies: Sequence[Study], size: int) -> tuple[Pixels, Bools]:
     """Read pictures as `train.data.read_images` does, their marks painted over.
 
     :param size: side of the square they are brought to, in pixels.
-    :return: M x size x size, and how many pictures had marks.
+    :return: M x size x size, and which of the pictures had marks.
     :raises DataError: if a picture cannot be read.
     """
     out = np.empty((len(studies), size, size), np.uint8)
@@ -56,7 +56,7 @@ def without_marks(studies: Sequence[Study], size: int) -> tuple[Pixels, int]:
         return bool(marks.any())
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return out, sum(pool.map(clean, range(len(studies))))
+        return out, np.array(list(pool.map(clean, range(len(studies)))), bool)
 
 
 def paint_over(picture: Pixels, marks: Bools) -> Pixels:
@@ -85,7 +85,7 @@ def find_marks(picture: Pixels) -> Bools:
     seeds = cv2.morphologyEx(seeds, cv2.MORPH_OPEN, np.ones((_RUN_PX, 1), np.uint8)).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(strokes.astype(np.uint8), connectivity=8)
     small = [
-        _Glyph(*stats[label, :4].tolist(), label)
+        _Glyph(*(int(value) for value in (*stats[label, :4], label)))
         for label in range(1, count)
         if max(stats[label, 2:4]) <= _GLYPH_PX and stats[label, cv2.CC_STAT_AREA] >= 10
     ]

@@ -102,11 +102,11 @@ def score(
 ) -> Scores:
     """Compute every figure with its interval.
 
-    Masks: means over the images with a lesion whose outline is known. Images without a lesion are not among
-    them; `false_positives` is the share of those with more than 0.5 % of the area marked. `sensitivity`,
-    `specificity`, `precision`, `f1` and `auc` are those of `positive` against the other kind of lesion;
-    `recall_X`, `precision_X`, ... those of each class against the rest, all images. Figures without an image
-    are left out.
+    Masks: means over the images with a lesion whose outline (not only a box) is known. Images without a
+    lesion are not among them; `false_positives` is the share of those with more than 0.5 % of the area
+    marked. `sensitivity`, `specificity`, `precision`, `f1` and `auc` are those of `positive` against the
+    other kind of lesion; `recall_X`, `precision_X`, ... those of each class against the rest, all images.
+    Figures without an image are left out.
 
     :param positive: RMTL-Net counts benign as positive, the others malignant.
     :param empty: see `train.metrics.Empty`.
@@ -117,15 +117,17 @@ def score(
     drawn: Bools = images.masked & (images.masks >= THRESHOLD).any(axis=(1, 2))
     clear: Bools = images.masked & ~drawn
     named: Bools = (images.labels >= 0) & (images.labels < count)
-    figures = _masks(each, images, drawn, rounds)
-    figures |= _millimetres(answers, images, drawn, empty, rounds)
-    figures |= _over(
-        clear,
-        ("false_positives",),
-        images,
-        lambda rows: np.array([(each.marked[rows] > FALSE_POSITIVE_SHARE).mean()]),
-        rounds,
-    )
+    figures: dict[str, Interval] = {}
+    if answers.segments:
+        figures |= _masks(each, images, drawn, rounds)
+        figures |= _millimetres(answers, images, drawn, empty, rounds)
+        figures |= _over(
+            clear,
+            ("false_positives",),
+            images,
+            lambda rows: np.array([(each.marked[rows] > FALSE_POSITIVE_SHARE).mean()]),
+            rounds,
+        )
     table = np.zeros((count, count), np.int64)
     curve, sure, before = None, [], []
     if count:
@@ -150,7 +152,7 @@ def score(
         curve,
         sure,
         before,
-        _sizes(each, answers, images, drawn, named),
+        _sizes(each, answers, images, drawn, named) if answers.segments else [],
         {
             "images": len(images),
             "with a lesion outline": int(drawn.sum()),

@@ -8,11 +8,13 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from train.metrics import Bin, Roc
 
 INK, ACCENT, PALE, WARM = "#1f2933", "#1b5e8c", "#9aa5b1", "#b4541a"
 _FOLDS = (ACCENT, WARM, "#3f7d58", "#7a4a8c", "#8a6d1b")
+_SETS = {"real": "validation", "test": "test part"}
 _STYLE: Any = {
     "axes.edgecolor": PALE,
     "axes.grid": True,
@@ -51,7 +53,10 @@ def curves(folds: Sequence[Sequence[dict[str, Any]]]) -> str:
                 axis.plot(epochs, values, color=colour, linewidth=1.2)
         axes[0].set(xlabel="epoch", title="training loss")
         for axis, (set_name, name) in zip(axes[1:], figures, strict=True):
-            axis.set(xlabel="epoch", title=f"{name.replace('_', ' ')}, {set_name}", ylim=(0, 1.02))
+            title = {"dice": "Dice", "auc": "AUC"}.get(name, name)
+            axis.set(xlabel="epoch", title=f"{title}, {_SETS.get(set_name, set_name)}", ylim=(0, 1.02))
+        for axis in axes:
+            axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if len(folds) > 1:
             axes[0].legend(fontsize=7)
         return _uri(figure)

@@ -29,7 +29,7 @@ __all__ = [
     "show",
 ]
 
-_EACH = 3
+_EACH = 4
 _CAMS = 4
 
 
@@ -95,6 +95,8 @@ def class_names(part: Part) -> list[str]:
 def examples(part: Part) -> list[tuple[str, list[Example]]]:
     """Show the best, median and worst outlines, and images without a lesion where most is marked."""
     answers, images = part.answers, part.images
+    if not answers.segments:
+        return []
     each = per_image(answers, images)
     drawn = images.masked & (images.masks >= THRESHOLD).any(axis=(1, 2))
     groups = [

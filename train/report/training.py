@@ -75,7 +75,13 @@ def write(run: Path, *, positive: Positive = "malignant") -> None:
             subtitle=f"recipe {kept.recipe.get('name', _UNKNOWN)}; "
             f"{len(kept.folds)} fold{'s' if several else ''} tested, {len(pooled_images)} images",
             parts=[part],
-            facts=[("network", name), *made.items(), ("recipe", _recipe(kept.recipe))],
+            facts=[
+                ("network", name),
+                ("first weights", str(kept.data.get("weights") or "random")),
+                ("seed", str(kept.data.get("seed", _UNKNOWN))),
+                *made.items(),
+                ("recipe", _recipe(kept.recipe)),
+            ],
             findings=_findings(kept.data),
             command=str(kept.data.get("command", "")),
             folds=folds,
@@ -102,7 +108,8 @@ def _pool(folds: list[Fold]) -> tuple[Answers, Images]:
     answers = [fold.answers for fold in folds]
     classes = np.concatenate([one.classes for one in answers])
     lesion = np.concatenate([one.lesion for one in answers])
-    return Answers(lesion, classes, float(np.mean([one.temperature for one in answers]))), images
+    temperature = float(np.mean([one.temperature for one in answers]))
+    return Answers(lesion, classes, temperature, answers[0].segments), images
 
 
 def _before(folds: list[Fold]) -> list[Bin]:

@@ -19,6 +19,7 @@ from train.report.compare import Comparison
 from train.report.part import (
     MAIN,
     Part,
+    Row,
     as_json,
     cams,
     class_names,
@@ -146,7 +147,7 @@ def _page(report: Report, made: str) -> str:
         part_names=[one.name for one in report.parts],
         main=figure_rows(report.parts, MAIN),
         everything=figure_rows(report.parts),
-        folds=_fold_table(folds, scores.positive) if folds else None,
+        folds=_fold_table(report),
         comparison=report.comparison,
         training=charts.curves([row.epochs for row in folds.rows])
         if folds and any(row.epochs for row in folds.rows)
@@ -177,19 +178,23 @@ def _page(report: Report, made: str) -> str:
     )
 
 
-def _fold_table(folds: Folds, positive: str) -> dict[str, Any]:
-    names = [name for name in MAIN if name in folds.summary]
+def _fold_table(report: Report) -> dict[str, Any] | None:
+    """Tabulate the main figures, and those that the paper prints, by fold."""
+    folds, positive = report.folds, report.parts[0].scores.positive
+    if folds is None or len(folds.rows) < 2:
+        return None
+    paper = {row.says: row.paper for row in report.comparison.rows} if report.comparison else {}
+    rows = []
+    for name, one in folds.summary.items():
+        known = words(name, positive)
+        if name in MAIN or known.says in paper:
+            cells = [_cell(row.figures.get(name, float("nan"))) for row in folds.rows]
+            rows.append(Row(known.says, known.better, [*cells, spread(one), paper.get(known.says, "-")]))
+    head = [f"fold {row.fold}" for row in folds.rows]
+    counts = [str(row.images) for row in folds.rows]
     return {
-        "names": [words(name, positive).says for name in names],
-        "rows": [
-            {
-                "fold": row.fold,
-                "images": row.images,
-                "cells": [_cell(row.figures.get(name, float("nan"))) for name in names],
-            }
-            for row in folds.rows
-        ],
-        "mean": [spread(folds.summary[name]) for name in names],
+        "head": ["", *head, "mean ± SD", "the paper"],
+        "rows": [Row("images", "higher", [*counts, "", ""]), *rows],
     }
 
 
