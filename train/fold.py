@@ -1,6 +1,5 @@
 """One fold of a run: its images, its stages, its best weights, its answers on the part that it tests."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from lightning_fabric import Fabric
 
-import models
 from models.networks.base import Network
+from models.networks.registry import build, create
 from train import checkpoint
 from train.answers import ask_network, save_answers
 from train.batch import UNKNOWN
@@ -66,9 +65,10 @@ def create_network(setup: Setup, fold: int) -> Network:
     :raises ModelError: if there is no such network or option, or the weights do not fit.
     """
     torch.manual_seed(mix(setup.seed, "weights", fold))
-    if fold != 1:
-        logging.getLogger("models").setLevel(logging.ERROR)  # what it warns of was said for the first fold
-    return models.create(setup.model, weights=setup.weights, **network_options(setup.recipe))
+    options = network_options(setup.recipe)
+    if setup.weights is None:
+        return build(setup.model, **options)
+    return create(setup.model, weights=setup.weights, **options)
 
 
 def network_options(recipe: Recipe) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _train(
     kept = round(recipe.draw.oversize * size)
     real = hide_masks(for_network(read_images(studies, kept), classes), recipe.draw.masked_share, setup.seed)
     synthetic = for_network(setup.synthetic(kept), classes) if setup.synthetic else None
-    selection = {"test" if setup.test_selects else "real": validation}
+    selection = {"test" if setup.test_selects else "validation": validation}
     if setup.synthetic_validation:
         selection["phantom"] = for_network(setup.synthetic_validation(size), classes)
     state = checkpoint.load(folder / LAST) if resume and (folder / LAST).is_file() else None

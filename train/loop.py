@@ -165,10 +165,12 @@ class Trainer:
             name: figures(predict_shared(self.judged, images, bf16=self.recipe.train.bf16), images)
             for name, images in validation.items()
         }
-        value = score(sets, {str(name): weight for name, weight in self.recipe.score.items()})
+        weights = {str(name): weight for name, weight in self.recipe.score.items()}
+        value = score(sets, weights) if self.stage.last else None
         saved.epoch, saved.position, self.losses.sums = saved.epoch + 1, 0, {}
         epoch = saved.epochs_before + saved.epoch
-        best = value is None or saved.best_epoch is None or value > saved.best_score
+        better = value is None or saved.best_epoch is None or value > saved.best_score
+        best = self.stage.last and better
         saved.waited = 0 if best else saved.waited + 1
         if best:
             saved.best_epoch, saved.best_score = epoch, value or 0.0
@@ -186,7 +188,7 @@ class Trainer:
             images_per_s=speed,
         )
         if self.fabric.is_global_zero:
-            if best and self.stage.last:
+            if best:
                 saved.write_best(folder, self.network, self.judged, self.recipe)
             saved.append(folder, report._asdict())
         return report

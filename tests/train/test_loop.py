@@ -1,188 +1,165 @@
 """Training on a network and pictures small enough for a test."""
 
-import os
-import re
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-import models
-from models.networks.base import Network
+from tests.train.small import fit, make_trainer, small_network, small_recipe, stills
 from train import checkpoint
-from train.augment import UNKNOWN, Batch, Strength, augment
+from train.checkpoint import CheckpointError
 from train.data import Images
-from train.loop import Budget, Report, Trainer, TrainingError, predict, rate
-from train.metrics import dice
-from train.phantoms import Mixture, load_or_render, render
-from train.recipe import recipe
-
-STILL = Strength(
-    rotation_deg=0,
-    zoom=0,
-    aspect=0,
-    shift=0,
-    gain=0,
-    gamma=0,
-    depth_gain=0,
-    contrast=0,
-    speckle=0,
-    blur=0,
-    coarse=1,
-    compression=0,
-    marks=0,
-    borders=0,
-)
-
-
-def small_network(seed: int = 0) -> Network:
-    torch.manual_seed(seed)
-    return models.create("mtl_oca", widths=(8, 8, 16), bridge=16, key_channels=8, size=32, edge_norm="fixed")
+from train.loop import Trainer
+from train.recipe import Schedule
+from train.schedule import Budget, rate
+from train.validation import figures, predict, score
+from train.watch import Interrupted, TrainingError
 
 
 @pytest.fixture(scope="module")
 def pictures() -> Images:
-    return render("train", Mixture(stills=9, sweeps=0, frames=0), 64)
+    return stills(9, 64)
 
 
-def trainer(pictures: Images, **changes: object) -> Trainer:
-    return Trainer(small_network(), pictures, None, recipe("live", batch=4, bf16=False, **changes), seed=3)
+@pytest.fixture(scope="module")
+def small(pictures: Images) -> Images:
+    return stills(9, 32)
 
 
-def test_a_resumed_run_ends_exactly_as_one_that_was_not_stopped(pictures: Images, tmp_path: Path) -> None:
-    whole = trainer(pictures)
-    whole.fit(Budget(steps=8, validations=2), {"validation": pictures}, tmp_path / "whole")
-
-    class Stopped(Exception):
-        pass
-
-    def stop(_: Report) -> None:
-        raise Stopped
-
-    first = trainer(pictures)
-    with pytest.raises(Stopped):
-        first.fit(Budget(steps=8, validations=2), {"validation": pictures}, tmp_path / "half", stop)
-    second = trainer(pictures)
-    second.restore(checkpoint.load(tmp_path / "half" / "last.pt"))
-    assert second.step == 4
-    torch.manual_seed(99)  # whatever ran in between
-    second.restore(checkpoint.load(tmp_path / "half" / "last.pt"))
-    second.fit(Budget(steps=8, validations=2), {"validation": pictures}, tmp_path / "half")
-
-    for part in ("weights", "averaged", "best"):
-        for name, value in whole.state()[part].items():
-            assert torch.equal(value, second.state()[part][name]), f"{part} {name}"
+def same_weights(one: Trainer, other: Trainer) -> bool:
+    pairs = zip(one.judged.state_dict().items(), other.judged.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for (_, a), b in pairs)
 
 
-def test_a_checkpoint_of_other_settings_is_refused(pictures: Images, tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "last.pt", trainer(pictures).state())
-    with pytest.raises(checkpoint.CheckpointError, match="resume with the settings it was started with"):
-        trainer(pictures, lr=0.5).restore(checkpoint.load(tmp_path / "last.pt"))
+def stop_after(steps: int) -> dict[str, object]:
+    calls = iter(range(1, 1000))
+    return {"stopping": lambda: next(calls) == steps}
 
 
-def test_eight_pictures_are_learned_by_heart(pictures: Images) -> None:
-    eight = pictures.take(np.arange(8))
-    run = trainer(eight, augment=STILL, label_smoothing=0.0, ema=0.0, class_shares=None, weight_decay=0.0)
-    for _ in range(250):
-        run.train_step(4e-3)
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    pictures: Images, small: Images, tmp_path: Path
+) -> None:
+    runs = [make_trainer(pictures, small_recipe(), seed=seed) for seed in (3, 3, 4)]
+    for number, run in enumerate(runs):
+        torch.manual_seed(number)  # whatever was drawn before does not count
+        fit(run, small, tmp_path / str(number))
 
-    small = augmented(eight, STILL)
-    lesion, logits = predict(run.network, small, bf16=False)
-
-    assert dice(lesion >= 0.5, small.masks >= 128)[small.labels != 2].mean() > 0.8
-    assert (logits.argmax(axis=1) == small.labels).mean() >= 7 / 8
+    assert same_weights(runs[0], runs[1])
+    assert not same_weights(runs[0], runs[2])
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images(pictures: Images) -> None:
-    run = trainer(pictures)
+@pytest.mark.parametrize("steps", [2, 4])
+def test_a_run_that_was_stopped_ends_exactly_as_one_that_was_not(
+    pictures: Images, small: Images, tmp_path: Path, steps: int
+) -> None:
+    """Three steps make an epoch: one run stops within the first, the other within the second."""
+    whole = make_trainer(pictures, small_recipe())
+    expected = fit(whole, small, tmp_path / "whole")
+
+    first = make_trainer(pictures, small_recipe())
+    with pytest.raises(Interrupted):
+        fit(first, small, tmp_path / "half", **stop_after(steps))
+    path = tmp_path / "half" / "last.pt"
+    second = make_trainer(pictures, small_recipe())
+    torch.manual_seed(99)
+    second.restore(checkpoint.load(path), path)
+    rest = fit(second, small, tmp_path / "half")
+
+    assert same_weights(whole, second)
+    assert rest[-1].losses == expected[-1].losses
+    assert rest[-1].validation == expected[-1].validation
+    lines = [(tmp_path / name / "epochs.jsonl").read_text().splitlines() for name in ("whole", "half")]
+    epochs = [[json.loads(line)["epoch"] for line in of_run] for of_run in lines]
+    assert epochs == [[1, 2], [1, 2]]
+
+
+def test_a_checkpoint_of_other_settings_is_refused_by_the_name_of_what_differs(
+    pictures: Images, tmp_path: Path
+) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, make_trainer(pictures, small_recipe()).state())
+    state = checkpoint.load(path)
+
+    other = small_recipe(optimizer={"lr": 0.5})
+    with pytest.raises(CheckpointError, match=r"recipe\.optimizer\.lr = 0\.001, this run has 0\.5"):
+        make_trainer(pictures, other).restore(state, path)
+    with pytest.raises(CheckpointError, match="seed 3"):
+        make_trainer(pictures, small_recipe(), seed=8).restore(state, path)
+    with pytest.raises(CheckpointError, match="other training images"):
+        make_trainer(pictures.take(np.arange(8)), small_recipe()).restore(state, path)
+
+
+def test_the_best_epoch_is_kept_not_the_last(pictures: Images, small: Images, tmp_path: Path) -> None:
+    recipe = small_recipe(train={"epochs": 4, "batch": 4}, score={"accuracy": 1.0})
+    run = make_trainer(pictures, recipe)
+    reports = fit(run, small, tmp_path)
+
+    best = checkpoint.load(tmp_path / "best.pt")
+    scores = [report.score for report in reports]
+    assert best["epoch"] == 1 + int(np.argmax(scores))
+    assert best["score"] == max(scores)  # type: ignore[type-var]
+    network = small_network()
+    network.load_state_dict(best["weights"])
+    assert figures(predict(network, small), small)["accuracy"] == pytest.approx(best["score"])
+
+
+def test_a_run_without_a_score_keeps_the_last_epoch(pictures: Images, small: Images, tmp_path: Path) -> None:
+    run = make_trainer(pictures, small_recipe(score={}))
+    fit(run, small, tmp_path)
+
+    assert checkpoint.load(tmp_path / "best.pt")["epoch"] == 2
+
+
+def test_a_run_that_gets_no_better_ends_early(pictures: Images, small: Images, tmp_path: Path) -> None:
+    train = {"epochs": 30, "batch": 4, "patience": 2}
+    run = make_trainer(pictures, small_recipe(train=train, optimizer={"lr": 1e-9}))
+    reports = fit(run, small, tmp_path)
+
+    assert [report.best for report in reports] == [True, False, False]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images(
+    pictures: Images, tmp_path: Path
+) -> None:
+    run = make_trainer(pictures, small_recipe())
     with torch.no_grad():
         next(run.network.parameters()).fill_(float("nan"))
-    with pytest.raises(TrainingError, match=r"not finite at step 0, images \[\d+, \d+, \d+, \d+\]"):
-        run.train_step(1e-3)
+    with pytest.raises(TrainingError, match=r"not finite .*batch was: (still-\d+-\w+(, )?){4}\."):
+        fit(run, pictures, tmp_path)
+    assert not (tmp_path / "last.pt").exists()
+
+
+def test_the_averaged_weights_follow_the_network_s(pictures: Images) -> None:
+    run = make_trainer(pictures, small_recipe(train={"epochs": 1, "batch": 4, "ema": 0.9}))
+    before = {name: value.clone() for name, value in run.judged.state_dict().items()}
+    run.train_step(np.arange(4), 1e-2)
+
+    for name, value in run.network.state_dict().items():
+        mean = run.judged.state_dict()[name]
+        decay = 1 / 11  # the first step: a tenth of the run so far
+        assert torch.allclose(mean, decay * before[name] + (1 - decay) * value, atol=1e-6)
 
 
 def test_the_rate_warms_up_and_falls_to_the_end() -> None:
-    live = recipe("live")
-    rates = [rate(live, progress) for progress in (0, 0.02, 0.5, 1)]
-    assert rates[0] < rates[2] < rates[1] == live.lr
-    assert rates[3] == pytest.approx(0.01 * live.lr)
-    assert rate(recipe("paper"), 0.7) == recipe("paper").lr
+    cosine = Schedule(name="cosine", warm_up=0.02, final=0.01)
+    rates = [rate(cosine, 1e-3, progress, 0) for progress in (0, 0.02, 0.5, 1)]
+    assert rates[0] < rates[2] < rates[1] == 1e-3
+    assert rates[3] == pytest.approx(1e-5)
+    step = Schedule(name="step", every_epochs=20, gamma=0.9)
+    assert [rate(step, 1.0, 0.5, epochs) for epochs in (0, 19.9, 20, 40)] == pytest.approx([1, 1, 0.9, 0.81])
+    assert rate(Schedule(), 1e-3, 0.7, 3) == 1e-3
 
 
-def test_a_crop_without_its_lesion_has_no_class_to_learn(pictures: Images) -> None:
-    batch = as_batch(pictures)
-    generator = torch.Generator().manual_seed(0)
-    unknown = 0
-    for _ in range(30):
-        changed = augment(batch, 32, Strength(shift=0.6), generator)
-        unknown += int((changed.labels == UNKNOWN).sum())
-        gone = changed.masks.sum(dim=(1, 2, 3)) == 0
-        assert (changed.labels[gone & (batch.labels != 2)] == UNKNOWN).all()
-        assert (changed.labels[batch.labels == 2] == 2).all()
-    assert unknown > 0
+def test_a_run_ends_after_its_epochs_or_its_minutes() -> None:
+    assert Budget(epochs=4).progress(1, 1e9) == 0.25
+    assert Budget(minutes=2).progress(99, 60) == 0.5
+    with pytest.raises(ValueError, match="either minutes or epochs"):
+        Budget(epochs=1, minutes=1)
 
 
-def test_marks_and_gain_change_pictures_but_never_their_masks(pictures: Images) -> None:
-    batch = as_batch(pictures)
-    plain = augment(batch, 32, STILL, torch.Generator().manual_seed(5))
-    strong = Strength(rotation_deg=0, zoom=0, aspect=0, shift=0, borders=0, marks=1)
-    changed = augment(batch, 32, strong, torch.Generator().manual_seed(5))
-
-    both = changed.masks.mean(dim=(1, 2, 3)), plain.masks.mean(dim=(1, 2, 3))
-    assert torch.allclose(*both, atol=1e-5)
-    assert not torch.allclose(changed.frames, plain.frames, atol=0.05)
-    assert changed.frames.min() >= 0
-    assert changed.frames.max() <= 1
-
-
-def test_a_failed_write_leaves_the_checkpoint_before_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "last.pt"
-    checkpoint.save(path, {"step": 1})
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(checkpoint.CheckpointError, match="No space left on device; the checkpoint before it"):
-        checkpoint.save(path, {"step": 2})
-
-    assert checkpoint.load(path) == {"step": 1}
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_missing_or_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(checkpoint.CheckpointError, match="leave out --resume to start anew"):
-        checkpoint.load(tmp_path / "last.pt")
-    (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 half a file")
-    with pytest.raises(checkpoint.CheckpointError, match="no checkpoint that can be read"):
-        checkpoint.load(tmp_path / "last.pt")
-
-
-def test_synthetic_parts_share_no_picture_and_are_kept(tmp_path: Path) -> None:
-    mixture = Mixture(stills=3, sweeps=1, frames=2)
-    parts = {part: load_or_render(part, mixture, 32, tmp_path) for part in ("train", "validation", "test")}
-
-    assert len({name for images in parts.values() for name in images.names}) == 15
-    assert all(re.match(r"(still|sweep)-\d+", name) for name in parts["train"].names)
-    again = load_or_render("train", mixture, 32, tmp_path)
-    assert np.array_equal(again.pixels, parts["train"].pixels)
-    assert again.names == parts["train"].names
-
-
-def as_batch(images: Images) -> Batch:
-    return Batch(
-        torch.from_numpy(images.pixels)[:, None].float() / 255,
-        torch.from_numpy(images.masks)[:, None].float() / 255,
-        torch.from_numpy(images.labels),
-    )
-
-
-def augmented(images: Images, strength: Strength) -> Images:
-    """What the trainer sees of the pictures, the half of them that it does not flip."""
-    batch = augment(as_batch(images), 32, strength, torch.Generator().manual_seed(0))
-    pixels = (batch.frames[:, 0] * 255).round().byte().numpy()
-    masks = (batch.masks[:, 0] * 255).round().byte().numpy()
-    return Images(images.names, images.groups, pixels, masks, images.labels)
+def test_a_figure_that_a_set_lacks_counts_nothing() -> None:
+    sets = {"one": {"dice": 0.5, "accuracy": 1.0}, "two": {"dice": 0.7}}
+    assert score(sets, {"dice": 2.0, "accuracy": 1.0}) == pytest.approx((2.0 + 1.4) / 2)
+    assert score(sets, {}) is None
