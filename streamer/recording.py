@@ -322,8 +322,10 @@ def survey(path: Path) -> Overview:
                     file.seek(length, os.SEEK_CUR)
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error.strerror}") from None
-    except (struct.error, UnicodeDecodeError, OverflowError):
-        pass  # cut short: what came before counts
+    except RecordingError:
+        raise
+    except (struct.error, ValueError, OverflowError):
+        pass  # cut short, or a record longer than any file: what came before counts
     if not sources:
         raise RecordingError(f"{path} holds nothing that sonostream recorded")
     return Overview(tuple(dict.fromkeys(sources)), max(0, last - first), config)
@@ -393,7 +395,7 @@ def _messages(path: Path) -> Iterator[tuple[Channel, Message]]:
                         yield channels[inner.channel_id], inner
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error.strerror}") from None
-    except (McapError, ValueError, struct.error, zstandard.ZstdError) as error:
+    except (McapError, ValueError, OverflowError, LookupError, struct.error, zstandard.ZstdError) as error:
         if isinstance(error, RecordingError | msgspec.MsgspecError):
             raise
         raise RecordingError(f"{path} is damaged: {error}") from None

@@ -6,6 +6,8 @@ from contextlib import suppress
 from threading import Event
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
+
 from streamer.frame import Clock
 from streamer.openigtlink_messages import (
     DEFAULT_PORT,
@@ -104,9 +106,10 @@ class OpenIGTLinkSource(Source):
         except MessageError as error:
             self._pass_over(header.body_bytes - len(head))
             raise SourceInvalidFrame(str(error)) from None
-        body = bytearray(header.body_bytes)
+        # Not zeroed: what is claimed takes no memory before it comes.
+        body = np.empty(header.body_bytes, np.uint8).data
         body[: len(head)] = head
-        self._fill(memoryview(body)[len(head) :])
+        self._fill(body[len(head) :])
         try:
             check_body(header, body)
         except MessageError as error:

@@ -10,6 +10,7 @@ from streamer.sources.base import SourceInvalidFrame
 from streamer.sources.libav_pixels import fits, too_large
 
 MAX_PICTURE_BYTES = 256 << 20
+_MAX_PNG_CHUNKS = 1 << 16
 # JPEG markers that carry the size: all start-of-frame kinds.
 _JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
@@ -22,11 +23,7 @@ def decode_gray(data: bytes | memoryview) -> Pixels:
     :return: H x W, uint8.
     :raises SourceInvalidFrame: if it is none of these, damaged, or larger than 8192 x 8192.
     """
-    size = picture_size(data)
-    if size is None:
-        raise SourceInvalidFrame("not a PNG, JPEG, BMP or TIFF picture")
-    if not fits(*size):
-        raise SourceInvalidFrame(too_large(*size))
+    check_picture(data)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     except cv2.error:
@@ -38,6 +35,33 @@ def decode_gray(data: bytes | memoryview) -> Pixels:
     if pixels.dtype != np.uint8:
         raise SourceInvalidFrame(f"pixels of type {pixels.dtype} are not understood: store 8 or 16 bits")
     return np.asarray(pixels, np.uint8)
+
+
+def check_picture(data: bytes | memoryview) -> None:
+    """Look at a coded picture before a decoder does.
+
+    :raises SourceInvalidFrame: if it is of no known kind, claims too many pixels, or is a PNG cut short.
+    """
+    size = picture_size(data)
+    if size is None:
+        raise SourceInvalidFrame("not a PNG, JPEG, BMP or TIFF picture")
+    if not fits(*size):
+        raise SourceInvalidFrame(too_large(*size))
+    if bytes(data[:4]) == b"\x89PNG" and not _has_whole_chunks(data):
+        raise SourceInvalidFrame("the picture is damaged or cut short")
+
+
+def _has_whole_chunks(data: bytes | memoryview) -> bool:
+    """Whether all the chunks of a PNG are as long as they say; OpenCV hangs on some that are not."""
+    at = 8
+    for _ in range(_MAX_PNG_CHUNKS):
+        if at + 12 > len(data):
+            return False
+        length, kind = struct.unpack_from(">I4s", data, at)
+        at += 12 + int(length)
+        if kind == b"IEND":
+            return at <= len(data)
+    return False
 
 
 def picture_size(data: bytes | memoryview) -> tuple[int, int] | None:

@@ -1,9 +1,11 @@
 """`python -m tests.fuzz.run [TARGET]... --seconds 20`: coverage-guided fuzzing, if atheris is installed."""
 
 import argparse
+import logging
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 
@@ -15,6 +17,7 @@ def fuzz(name: str, seconds: int) -> None:
     with atheris.instrument_imports(include=["streamer", "models"]):
         from tests.fuzz.targets import TARGETS
 
+    logging.disable()
     with tempfile.TemporaryDirectory() as corpus:
         for number, seed in enumerate(TARGETS[name].seeds):
             Path(corpus, str(number)).write_bytes(seed)
@@ -29,6 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", nargs="*", help="names from targets.py; all if none is given")
     parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=1, help="so many targets at once")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.here:
@@ -37,11 +41,20 @@ def main() -> int:
 
     if unknown := set(asked.targets) - set(TARGETS):
         parser.error(f"no such target: {', '.join(sorted(unknown))}; known are {', '.join(TARGETS)}")
-    failed = []
-    for name in asked.targets or TARGETS:
+
+    def run(name: str) -> bool:
         command = [sys.executable, "-m", "tests.fuzz.run", name, "--here", f"--seconds={asked.seconds}"]
-        if subprocess.run(command, check=False).returncode:
-            failed.append(name)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")
+        last = done.stderr.strip().splitlines()[-60:] if done.returncode else []
+        said = [line for line in done.stderr.splitlines() if line.startswith("Done ")]
+        print(
+            f"{name}: {'FOUND SOMETHING' if done.returncode else ''.join(said)}", *last, sep="\n", flush=True
+        )
+        return done.returncode != 0
+
+    names = list(asked.targets or TARGETS)
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        failed = [name for name, bad in zip(names, pool.map(run, names), strict=True) if bad]
     print("found something in: " + ", ".join(failed) if failed else "found nothing")
     return 1 if failed else 0
 

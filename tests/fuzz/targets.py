@@ -24,6 +24,7 @@ from streamer.sources import SourceError, SourceInvalidFrame, open_source
 from streamer.sources.pictures import decode_gray
 from streamer.sources.zeromq import ZeromqSource
 from streamer.wire import WireError, decode, encode_analysis
+from tests.fuzz import formats
 from tests.models.tiny import tiny_card, tiny_model
 from tests.streamer.results import result
 
@@ -195,6 +196,9 @@ _PICTURES = (
     *(_coded(suffix)[:60] for suffix in (".png", ".jpg", ".bmp", ".tiff")),
     _coded(".png")[:16] + b"\x00\x00\xff\xff\x00\x00\xff\xff" + _coded(".png")[24:],
     _coded(".png")[:16] + b"\xff" * 8 + _coded(".png")[24:],
+    _coded(".png")[:33] + b"\xff\xff\xff\xff" + _coded(".png")[37:],
+    _coded(".png")[:33] + b"\x7f\xff\xff\xfftEXt" + _coded(".png")[41:],
+    _coded(".png")[:33] + b"\x00\x00\x00\x00tEXt\x00\x00\x00\x00" * 70_000,
     b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff",
     b"BM" + bytes(16) + b"\x00\x00\x00\x80" * 2 + bytes(20),
     b"",
@@ -245,4 +249,8 @@ TARGETS = {
     "card": Target(card, (*_CARDS, *_JSON_FAULTS)),
     "keys": Target(keys, (b'public = "a"\nsecret = "b"\n', b"a = " + DEEP, b"\xff", b"name key\n")),
     "uri": Target(uri, _URIS),
+    "openigtlink": Target(formats.openigtlink, formats.OPENIGTLINK),
+    "dicom": Target(formats.dicom, formats.DICOM),
+    "mcap": Target(formats.mcap, formats.MCAP),
+    "page_message": Target(formats.page_message, formats.PAGE),
 }

@@ -1,5 +1,8 @@
 """Hostile bytes fail in the announced way, and in no other; see `targets.py`."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -36,6 +39,41 @@ def test_a_damaged_input_fails_as_announced_or_not_at_all(name: str) -> None:
         target.run(seed[:at] + patch + (b"" if cut else seed[at + len(patch) :]))
 
     damage()
+
+
+EVERYTHING = """
+import resource
+from tests.fuzz import formats
+from tests.fuzz.targets import TARGETS
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+with open("/proc/self/statm") as file:
+    size = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 30), -1))
+before = peak()
+for name, target in TARGETS.items():
+    for number, seed in enumerate(target.seeds):
+        start = peak()
+        target.run(seed)
+        if peak() - start > 64 << 10:
+            print(name, number, "took", peak() - start, "KiB")
+formats.dicom(formats.deflated_bomb(1100))
+print("in all", peak() - before)
+"""
+
+
+def test_no_seed_takes_the_memory_that_it_claims() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EVERYTHING], capture_output=True, text=True, timeout=100, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    *greedy, total = done.stdout.strip().splitlines()
+    assert greedy == []
+    # A gigabyte was inflated, and pictures of several were claimed.
+    assert int(total.split()[-1]) < 150 << 10
 
 
 def test_a_picture_that_claims_65535_pixels_a_side_is_refused_before_memory_is_taken() -> None:
