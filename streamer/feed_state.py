@@ -1,5 +1,6 @@
 """Tell a live feed from one that repeats a picture, shows nothing, or is silent."""
 
+import cv2
 import numpy as np
 
 from streamer.frame import FeedState, Pixels
@@ -48,17 +49,17 @@ class FeedWatch:
         :param pixels: the region's, H x W or H x W x 3.
         :param now: its capture instant in ns, on one clock for all calls.
         """
-        sample = pixels[::_STEP, ::_STEP]
-        previous, self._previous = self._previous, sample.copy()
+        sample = np.ascontiguousarray(pixels[::_STEP, ::_STEP]).reshape(-1, 1)
+        previous, self._previous = self._previous, sample
         self._seen_at = now
         same = (
             previous is not None
             and previous.shape == sample.shape
-            and float(np.abs(sample.astype(np.int16) - previous).mean()) <= self._same_below
+            and cv2.norm(sample, previous, cv2.NORM_L1) / sample.size <= self._same_below
         )
         if not same or self._changed_at is None:
             self._changed_at = now
-        if float(sample.std()) > self._uniform_below or self._signal_at is None:
+        if cv2.meanStdDev(sample)[1][0, 0] > self._uniform_below or self._signal_at is None:
             self._signal_at = now
         if now - self._signal_at >= self._no_signal_after_ns:
             return FeedState.NO_SIGNAL

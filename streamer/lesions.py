@@ -89,7 +89,9 @@ def outline_roughly(lesion: Pixels, region: Region) -> list[Points]:
 
 def as_points(contour: Floats) -> Points:
     """Round a contour for the wire, to a tenth of a pixel."""
-    return [(round(x, 1), round(y, 1)) for x, y in contour.tolist()]
+    if len(contour) < 8:
+        return [(round(x, 1), round(y, 1)) for x, y in contour.tolist()]
+    return list(map(tuple, np.round(contour.astype(np.float64), 1).tolist()))
 
 
 class Calipers(NamedTuple):
@@ -109,12 +111,16 @@ def calipers(points: Floats) -> Calipers:
 
     :param points: N x 2, (x, y).
     """
-    hull = cv2.convexHull(points)[:, 0].astype(np.float64)
-    x, y = hull[:, 0], hull[:, 1]
-    squared = np.subtract.outer(x, x) ** 2 + np.subtract.outer(y, y) ** 2
-    first, second = np.unravel_index(int(np.argmax(squared)), squared.shape)
-    longest = math.sqrt(float(squared[first, second]))
+    corners: Floats = np.asarray(cv2.convexHull(points), np.float32)[:, 0]
+    # Every corner against every other: in place and in single precision, as there may be hundreds.
+    squared, down = (np.subtract.outer(along, along) for along in corners.T)
+    squared *= squared
+    down *= down
+    squared += down
+    first, second = divmod(int(squared.argmax()), len(corners))
+    hull = corners.astype(np.float64)
     ends = hull[[first, second]]
+    longest = math.dist(*ends.tolist())
     if longest == 0:
         return Calipers(0.0, 0.0, _float32(ends), _float32(ends))
     axis = (ends[1] - ends[0]) / longest
@@ -185,7 +191,8 @@ def _smooth(chain: Floats) -> Floats:
     # Averaging pulls a curve inwards where it bends; adding back what it took undoes most of that.
     curve += _average_along(chain - curve)
     # The chain runs through the cells' centres, the edge half a cell outside them.
-    ahead = np.roll(curve, -2, axis=0) - np.roll(curve, 2, axis=0)
+    closed = np.concatenate([curve[-2:], curve, curve[:2]])
+    ahead = closed[4:] - closed[:-4]
     length = np.maximum(np.hypot(ahead[:, 0], ahead[:, 1]), 1e-6)
     outwards = 0.5 if cv2.contourArea(curve, oriented=True) > 0 else -0.5
     curve[:, 0] += outwards * ahead[:, 1] / length

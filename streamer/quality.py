@@ -1,5 +1,6 @@
 """How good a picture is to judge from: said with every result, never used to hide one."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,14 +43,15 @@ def contact(small: NDArray[Any]) -> float:
     :param small: H x W gray; some 64 rows are enough.
     """
     rows = small.shape[0]
-    columns = small[int(rows * _NEAR_FIELD) : int(rows * _FAR_FIELD)].mean(axis=0, dtype=np.float32)
+    between = small[int(rows * _NEAR_FIELD) : int(rows * _FAR_FIELD)]
+    columns = np.asarray(cv2.reduce(between, 0, cv2.REDUCE_AVG, dtype=cv2.CV_32F), np.float32)
     lit = (columns - _AIR) / (_TISSUE - _AIR)
-    return float(np.clip(lit, 0, 1, out=lit).mean())
+    return cv2.mean(np.clip(lit, 0, 1, out=lit))[0]
 
 
 def _signal(small: NDArray[Any]) -> float:
     """Return the part of the picture that is neither black nor saturated."""
-    return float(((small > _DARK) & (small < _BRIGHT)).mean())
+    return cv2.countNonZero(cv2.inRange(small, _DARK + 1, _BRIGHT - 1)) / small.size
 
 
 def _sharpness(view: Pixels) -> float:
@@ -58,8 +60,9 @@ def _sharpness(view: Pixels) -> float:
     if overall[0, 0] < 1:
         return 0.0
     # White noise has sqrt(2) of its spread from pixel to pixel.
-    step = cv2.absdiff(view[:, 1:], view[:, :-1])
-    return float(min(1.0, cv2.norm(step, cv2.NORM_L2) / (np.sqrt(2.0 * step.size) * overall[0, 0])))
+    step = cv2.norm(view[:, 1:], view[:, :-1], cv2.NORM_L2)
+    pairs = view.shape[0] * (view.shape[1] - 1)
+    return min(1.0, step / (math.sqrt(2.0 * pairs) * float(overall[0, 0])))
 
 
 def _is_cut(lesion: Lesion, region: Region) -> bool:

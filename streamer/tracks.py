@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import cv2
 import msgspec
 import numpy as np
 
@@ -153,9 +154,12 @@ def _shows(raw: Pixels, outline: Outline, region: Region) -> bool:
 
 
 def _summary(measures: list[_Measures], lesion: Lesion, spacing_mm: tuple[float, float] | None) -> Recent:
-    values = np.array(measures)
-    pairs = list(zip(values.mean(axis=0).tolist(), values.std(axis=0).tolist(), strict=True))
-    area, longest, across, depth = pairs
+    # As one column of four channels: mean and spread of each in one pass, which needs them near zero.
+    newest = measures[-1]
+    apart = np.array(measures) - newest
+    mean, spread = cv2.meanStdDev(apart.reshape(-1, 1, len(newest)))
+    means = (mean[:, 0] + newest).tolist()
+    area, longest, across, depth = zip(means, spread[:, 0].tolist(), strict=True)
     if spacing_mm is None:
         return Recent(len(measures), area, longest, across, depth)
 

@@ -91,8 +91,8 @@ class Evidence:
         if leads and self._named.count(best) >= _AGREEING:
             self._label, self._steady_since = best, now
         shown = float(probabilities[self._label])
-        rivals = np.delete(probabilities, self._label)
-        lead = shown - float(rivals.max(initial=0))
+        rivals = (each for k, each in enumerate(probabilities.tolist()) if k != self._label)
+        lead = shown - max(rivals, default=0.0)
         limit = settings.certain_above if self._uncertain else settings.uncertain_below
         self._uncertain = lead < limit
         if self._uncertain or shown < settings.stable_above:
