@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 from streamer.frame import Clock, Pixels
 from streamer.sources.base import Captured, Source, SourceOptions, SourceUnavailable
+from streamer.sources.phantom.code import stamp
 from streamer.sources.phantom.feed import MIN_SIDE, Phantom, PhantomFrame
 from streamer.sources.phantom.sweep import Content
 
@@ -30,6 +31,7 @@ class PhantomSource(Source):
     :param frames: ends after so many frame periods; 0: endless.
     :param prerender: render so many frames at once and play them forth and back; 0: render as it goes.
     :param start: index of the first frame.
+    :param code: write each frame's index and the instant at which it was due into its pixels.
     :param now_ns: the clock, ns.
     :param sleep: waits for so many seconds or until the event is set.
     """
@@ -41,11 +43,12 @@ class PhantomSource(Source):
         frames: int = 0,
         prerender: int = 0,
         start: int = 0,
+        code: bool = False,
         now_ns: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[threading.Event, float], object] = threading.Event.wait,
     ) -> None:
         self.phantom = phantom
-        self._frames, self._start = frames, start
+        self._frames, self._start, self._code = frames, start, code
         self._now_ns, self._sleep = now_ns, sleep
         self._closed = threading.Event()
         # Pixels alone: the truth about a frame is three times as large, and can be had again.
@@ -79,7 +82,7 @@ class PhantomSource(Source):
         self._next = number + 1
         index = self._start + number
         return Captured(
-            pixels=frame.pixels,
+            pixels=stamp(frame.pixels, index, due_ns) if self._code else frame.pixels,
             monotonic=due_ns,
             clock=Clock.PTS,
             spacing_mm=frame.spacing_mm,
@@ -119,12 +122,13 @@ class _Query(NamedTuple):
     start: int = 0
     lift: bool = True
     cut: bool = True
+    code: bool = False
 
 
 def open_phantom(uri: str, options: SourceOptions) -> PhantomSource:
     """Open a synthetic feed, such as `phantom:?seed=3&lesion=malignant&fps=30&width=800&height=600`.
 
-    :param uri: keys: seed, lesion, fps, width, height, frames, prerender, start, lift, cut.
+    :param uri: keys: seed, lesion, fps, width, height, frames, prerender, start, lift, cut, code.
     :param options: `fps` and `size` hold where the URI gives none.
     :raises SourceUnavailable: if a key is unknown or its value is not allowed.
     """
@@ -144,7 +148,9 @@ def open_phantom(uri: str, options: SourceOptions) -> PhantomSource:
         lift=query.lift,
         cut=query.cut,
     )
-    return PhantomSource(phantom, frames=query.frames, prerender=query.prerender, start=query.start)
+    return PhantomSource(
+        phantom, frames=query.frames, prerender=query.prerender, start=query.start, code=query.code
+    )
 
 
 def _parse(uri: str) -> _Query:
@@ -163,6 +169,7 @@ def _parse(uri: str) -> _Query:
         "start": _whole,
         "lift": _switch,
         "cut": _switch,
+        "code": _switch,
     }
     values: dict[str, object] = {}
     for key, value in parse_qsl(text, keep_blank_values=True):
