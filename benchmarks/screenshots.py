@@ -66,7 +66,7 @@ class Shot(NamedTuple):
 
 
 def _kill_daemon(page: "Page", feed: Feed) -> None:
-    page.wait_for_selector(_LIVE, timeout=_WITHIN_S * 1e3)
+    page.wait_for_selector(".tile[data-overlay=on]", timeout=_WITHIN_S * 1e3)
     feed.daemon.kill()
 
 
@@ -131,7 +131,7 @@ def take(browser: "Browser", shot: Shot, path: Path, model: str) -> None:
             page.add_init_script(f"({_DRAW_UNTIL})({told})")
             page.goto(feed.url)
             shot.prepare(page, feed)
-            page.wait_for_function("window.drawn", timeout=_WITHIN_S * 1e3, polling=50)
+            page.wait_for_function("() => window.drawn", timeout=_WITHIN_S * 1e3, polling=50)
             page.screenshot(path=path)
             shrink(path)
         finally:
