@@ -8,6 +8,7 @@ import typer
 
 from benchmarks.commands.compare import check, compare
 from benchmarks.commands.engines import engines
+from benchmarks.commands.glass import glass
 from benchmarks.commands.live import live
 from benchmarks.commands.offline import offline
 from benchmarks.commands.overload import overload
@@ -32,3 +33,4 @@ bench.command()(engines)
 bench.command()(offline)
 bench.command()(startup)
 bench.command()(soak)
+bench.command()(glass)
