@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 
-.PHONY: demo test check fuzz screenshots clean
+.PHONY: demo test check fuzz audit sbom screenshots clean
 
 demo: $(VENV)/run-ready
 	$(VENV)/bin/sonostream demo
@@ -18,8 +18,22 @@ check: $(VENV)/dev-ready
 # Coverage-guided, 20 s for each kind of input: `make fuzz FUZZ_SECONDS=600` for longer.
 FUZZ_SECONDS ?= 20
 fuzz: $(VENV)/dev-ready
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check 'atheris>=3'
-	$(VENV)/bin/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check 'atheris==3.0.0'
+	$(VENV)/bin/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) --jobs 2
+
+# Known vulnerabilities in what the tests run with; says so where there is nobody to ask.
+audit: $(VENV)/dev-ready
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check 'pip-audit==2.10.1'
+	$(VENV)/bin/python .ci/audit.py constraints.txt
+
+# What a scanner-side machine gets, listed as CycloneDX; part of a release.
+sbom: $(VENV)/bin/python
+	$(PYTHON) -m venv build/sbom
+	build/sbom/bin/pip install --quiet --disable-pip-version-check -c constraints.txt '.[formats,kserve]'
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check 'cyclonedx-bom==7.5.0'
+	mkdir -p dist
+	$(VENV)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON --output-file dist/sonostream.cdx.json build/sbom/bin/python
 
 # The pictures of the documentation, made from the phantom in Chromium.
 screenshots: $(VENV)/dev-ready

@@ -35,6 +35,9 @@ COMMANDS = {
     "models": Command("models.listing:models_command", "List the networks with their papers and sizes."),
     "doctor": Command("streamer.doctor:doctor_command", "Say what this machine has and what is missing."),
     "keys": Command("streamer.keys.command:keys_app", "Make keys and say which clients may connect."),
+    "licences": Command(
+        "streamer.cli.licences:licences", "List what is installed with it and under which licences."
+    ),
     "schema": Command("streamer.cli.schema:schema", "Print the JSON Schema of the results on the wire."),
 }
 """In the order of the help page."""
