@@ -19,7 +19,8 @@ from train.checkpoint import CheckpointError
 from train.data import DataError
 from train.objectives import ObjectiveError
 from train.recipe import RecipeError, load_recipe
-from train.run import Outcome, Request, Selection, run
+from train.request import Outcome, Request, Selection
+from train.run import run
 from train.saved import LAST
 from train.splits import Split
 from train.watch import Interrupted, RunError, TrainingError

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -15,15 +14,13 @@ from models.networks.base import Network
 from train.answers import load_answers
 from train.fold import ANSWERS, Tested
 from train.recipe import Recipe
+from train.request import Request
 from train.splits import FoldTable
-
-if TYPE_CHECKING:
-    from train.run import Request
 
 _FRAMES = 16
 
 
-def export_best(request: "Request", recipe: Recipe, table: FoldTable, done: Sequence[Tested]) -> Path:
+def export_best(request: Request, recipe: Recipe, table: FoldTable, done: Sequence[Tested]) -> Path:
     """Export the fold whose weights did best where they were chosen; never by its test figures.
 
     :return: RUN/NETWORK.onnx.

@@ -1,13 +1,10 @@
 """A whole run: data sets -> folds -> trained networks -> an artifact and a report, in one folder."""
 
 import ctypes
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache as remember
-from pathlib import Path
-from typing import Literal, NamedTuple
 
 from lightning_fabric import Fabric
 from rich.console import Console
@@ -15,56 +12,24 @@ from rich.console import Console
 from models.artifact import ArtifactError
 from models.export import ExportError
 from models.networks.base import Network
-from models.networks.registry import CLASSES
-from train.data import Images, Study
+from train.data import Images
+from train.finish import export_best
 from train.fold import Setup, Tested, create_network, train_fold
+from train.folder import claim, folds_of, has_class, notes_on, write_data
 from train.objectives import resolve
 from train.phantoms import Mixture, load_or_render
 from train.processes import make_fabric
 from train.progress import Display
-from train.recipe import Objective, Recipe, load_recipe, save_recipe
-from train.saved import LAST
-from train.sets import DataSet, Heldout, read
-from train.splits import FoldTable, Split, make_folds, read_folds
+from train.recipe import Objective, Recipe
+from train.report import write
+from train.request import Outcome, Request
+from train.sets import read
+from train.splits import FoldTable
 from train.stages import plan
 from train.watch import RunError, Watch
 
 TRAIN_MIXTURE = Mixture(stills=1500, sweeps=50, frames=20)
 VALIDATION_MIXTURE = Mixture(stills=60, sweeps=4, frames=10)
-
-
-Selection = Literal["inner", "test-fold"]
-
-
-class Request(NamedTuple):
-    """What `sonostream train` was asked for."""
-
-    model: str
-    data: tuple[str, ...]
-    recipe: Recipe
-    out: Path
-    folds: int = 5
-    which: tuple[int, ...] = (1,)
-    """Folds to train, from 1."""
-    split: Split = "grouped"
-    selection: Selection = "inner"
-    heldout: Heldout = "leave_out"
-    seed: int = 0
-    weights: Path | None = None
-    device: str = "auto"
-    resume: bool = False
-    tensorboard: bool = False
-    cache: Path = Path(".cache")
-    command: str = ""
-
-
-class Outcome(NamedTuple):
-    """What a run has made."""
-
-    folds: tuple[Tested, ...]
-    artifact: Path | None
-    problem: str
-    """Why there is no artifact."""
 
 
 def run(request: Request, console: Console, stopping: Callable[[], bool]) -> Outcome | None:
@@ -88,18 +53,18 @@ def run(request: Request, console: Console, stopping: Callable[[], bool]) -> Out
     network = create_network(setup, 1)
     _check_size(network)
     if fabric.is_global_zero:
-        _claim(request, recipe)
+        claim(request, recipe)
     with _first_alone(fabric):
         data = read(request.data, heldout=request.heldout, cache=request.cache)
-    studies = [study for study in data.studies if _has_class(study, network)]
-    notes = _notes(request, data, len(data.studies) - len(studies), network)
-    table = _folds(request, studies, fabric)
+    studies = [study for study in data.studies if has_class(study, network)]
+    notes = notes_on(request, data, len(data.studies) - len(studies), network)
+    table = folds_of(request, studies, fabric)
     if not fabric.is_global_zero:
         for number in request.which:
             watch = Watch(stopping=stopping)
             train_fold(setup, table.parts(number), number, request.out, watch, resume=request.resume)
         return None
-    _write_data(request, data, notes)
+    write_data(request, data, notes)
     epochs = [stage.budget.epochs for stage in stages]
     total = None if None in epochs else sum(count or 0 for count in epochs)
     done = []
@@ -182,85 +147,7 @@ def _check_size(network: Network) -> None:
         )
 
 
-def _has_class(study: Study, network: Network) -> bool:
-    classes = network.classes
-    return study.label is None or not classes or study.label in classes
-
-
-def _claim(request: Request, recipe: Recipe) -> None:
-    saved = request.out / "recipe.toml"
-    started = saved.is_file() or any(request.out.glob(f"fold-*/{LAST}"))
-    if started and not request.resume:
-        raise RunError(f"{request.out} holds a run; continue it with --resume, or name another folder")
-    if request.resume and not started:
-        raise RunError(f"{request.out} holds no run to continue; leave out --resume to start one")
-    try:
-        request.out.mkdir(parents=True, exist_ok=True)
-        if request.resume and saved.is_file():
-            before = load_recipe(str(saved), request.model)
-            if before != recipe:
-                return  # the checkpoint names what differs
-        save_recipe(recipe, saved)
-    except OSError as error:
-        raise RunError(
-            f"cannot write {saved}: {error.strerror or error}; name another folder with --out"
-        ) from None
-
-
-def _folds(request: Request, studies: list[Study], fabric: Fabric) -> FoldTable:
-    path = request.out / "folds.csv"
-    if request.resume and path.is_file():
-        table = read_folds(path, studies, split=request.split)
-    else:
-        table = make_folds(studies, folds=request.folds, seed=request.seed, split=request.split)
-    fabric.barrier()
-    if fabric.is_global_zero:
-        table.write(path)
-    missing = [number for number in request.which if number > table.folds]
-    if missing:
-        raise RunError(f"there is no fold {missing[0]}: the split has {table.folds}")
-    return table
-
-
-def _notes(request: Request, data: DataSet, others: int, network: Network) -> tuple[str, ...]:
-    notes = []
-    if others:
-        notes.append(
-            f"{others} images are left out: {request.model} tells {', '.join(network.classes)} apart; "
-            f"--set network.num_classes={len(CLASSES)} would use them"
-        )
-    if request.selection == "test-fold":
-        notes.append("the checkpoint is chosen on the test part: the figures are optimistic")
-    if request.heldout == "use":
-        notes.append("BUSI's held-out fifth is used: it cannot judge this model any more")
-    if request.recipe.draw.synthetic_share and any(path.startswith("phantom:") for path in request.data):
-        notes.append("draw.synthetic_share has no effect: the data is synthetic already")
-    notes += [f"{one['count']} {one['says']}" for kind, one in data.findings.items() if kind != "sets"]
-    return tuple(notes)
-
-
-def _write_data(request: Request, data: DataSet, notes: tuple[str, ...]) -> None:
-    says = {
-        "findings": data.findings,
-        "command": request.command,
-        "network": request.model,
-        "split": request.split,
-        "selection": "test part" if request.selection == "test-fold" else "inner validation split",
-        "heldout": request.heldout,
-        "seed": request.seed,
-        "weights": request.weights.name if request.weights else None,
-        "notes": notes,
-    }
-    path = request.out / "data.json"
-    partial = path.with_name("data.json.partial")
-    partial.write_text(json.dumps(says, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
 def _finish(request: Request, recipe: Recipe, table: FoldTable, done: tuple[Tested, ...]) -> Outcome:
-    from train.finish import export_best
-    from train.report import write
-
     artifact, problem = None, ""
     try:
         artifact = export_best(request, recipe, table, done)

@@ -107,19 +107,32 @@ def _lines(path: Path) -> Iterator[str]:
         yield line
 
 
+def check_recipe(before: Recipe, recipe: Recipe, path: Path) -> None:
+    """Compare the recipe of a run with the one it is to continue with.
+
+    :raises CheckpointError: if they differ; names the value.
+    """
+    theirs, mine = (one.model_dump(mode="json", exclude_none=True) for one in (before, recipe))
+    _refuse("recipe", theirs, mine, path)
+
+
 def check_header(state: dict[str, Any], network: Network, recipe: Recipe, path: Path) -> None:
     """Compare a checkpoint with the run that wants to continue from it.
 
     :raises CheckpointError: if it is of another network or recipe; names what differs.
     """
     for name, mine in Saved.header(network, recipe).items():
-        theirs = state.get(name)
-        if _plain(theirs) != _plain(mine):
-            key, old, new = _difference(name, _plain(theirs), _plain(mine))
-            raise CheckpointError(
-                f"{path} was made with {key} = {old!r}, this run has {new!r}; resume with the "
-                "settings it was started with, or start anew in another folder"
-            )
+        _refuse(name, state.get(name), mine, path)
+
+
+def _refuse(name: str, theirs: Any, mine: Any, path: Path) -> None:
+    theirs, mine = _plain(theirs), _plain(mine)
+    if theirs != mine:
+        key, old, new = _difference(name, theirs, mine)
+        raise CheckpointError(
+            f"{path} was made with {key} = {old!r}, this run has {new!r}; resume with the settings it was "
+            "started with, or start anew in another folder"
+        )
 
 
 def _plain(value: Any) -> Any:

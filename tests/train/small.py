@@ -50,7 +50,12 @@ def small_network(name: str = "mtl_oca", **options: object) -> Network:
 
 
 def make_trainer(
-    images: Images, recipe: Recipe, *, network: Network | None = None, stage: Stage | None = None, seed: int = 3
+    images: Images,
+    recipe: Recipe,
+    *,
+    network: Network | None = None,
+    stage: Stage | None = None,
+    seed: int = 3,
 ) -> Trainer:
     """A trainer on the CPU."""
     network = network or small_network()
