@@ -80,7 +80,7 @@ def card_of(
         else (),
         date=dt.datetime.now(dt.UTC).date().isoformat(),
         metrics={},
-        temperature=1.0,
+        temperature=float(state.get("temperature") or 1.0),
         precision=precision,
         intended_use=INTENDED_USE,
         parameters=count_parameters(network),

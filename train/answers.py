@@ -96,7 +96,7 @@ def load_answers(path: Path) -> tuple[Answers, Images]:
     :raises DataError: if the file is missing or damaged.
     """
     try:
-        with np.load(path) as kept:
+        with path.open("rb") as file, np.load(file) as kept:
             images = Images(
                 tuple(kept["names"].tolist()),
                 sources=tuple(kept["sources"].tolist()),

@@ -15,7 +15,11 @@ from train.phantoms import Mixture, render
 
 RECIPE = 'name = "paper"\n[optimizer]\nname = "adam"\nlr = 0.001\n[train]\nbatch = 16\nepochs = 2\n'
 FINDINGS = {
-    "near_duplicates": {"count": 1, "says": "pairs of images that show nearly the same", "items": [["a", "b"]]},
+    "near_duplicates": {
+        "count": 1,
+        "says": "pairs of images that show nearly the same",
+        "items": [["a", "b"]],
+    },
     "sets": {
         "count": 1,
         "says": "data sets that were read",
