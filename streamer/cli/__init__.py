@@ -7,6 +7,8 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
+from streamer.cli.examples import epilog
+
 
 class Command(NamedTuple):
     """One subcommand."""
@@ -87,9 +89,10 @@ def _load(name: str) -> Any:
     if isinstance(target, typer.Typer):
         group = typer.main.get_command(target)
         group.name = name
+        group.epilog = epilog(name)
         return group
     single = typer.Typer(add_completion=False)
-    single.command(name)(target)
+    single.command(name, epilog=epilog(name))(target)
     return typer.main.get_command(single)
 
 
