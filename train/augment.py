@@ -75,8 +75,10 @@ def _view(strength: Strength, chance: Chance) -> _View:
     angle = either(strength.rotation_deg) * math.pi / 180
     if strength.quarter_turns:
         angle = angle + chance.choice(4) * (math.pi / 2)
-    zoom, aspect = either(strength.zoom).exp(), either(strength.aspect / 2).exp()
-    across, down = either(2 * strength.shift), either(2 * strength.shift)
+    zoom = (either(strength.zoom) - strength.closer).exp()
+    aspect = either(strength.aspect / 2).exp()
+    # Of what is seen, so that a close view still shows the lesion.
+    across, down = (either(2 * strength.shift) * zoom.clamp(max=1) for _ in range(2))
     cropped = chance.chosen(strength.crop_share).flatten()
     side = torch.where(cropped, chance.uniform(strength.crop, 1).flatten().sqrt(), 1.0)
     freedom = 0.0 if strength.crop_centred else 1.0
@@ -106,6 +108,9 @@ def _intensity(frames: Tensor, strength: Strength, chance: Chance) -> Tensor:
     height, width = frames.shape[2:]
     if strength.gamma:
         frames = frames.clamp_min(1e-4) ** chance.either(strength.gamma).exp()
+    if strength.tone:
+        bend, sway = chance.either(strength.tone), chance.either(strength.tone) / 2
+        frames = frames + bend * (math.pi * frames).sin() + sway * (2 * math.pi * frames).sin()
     if strength.gain or strength.depth_gain:
         down = torch.linspace(-1, 1, height, device=frames.device).view(1, 1, -1, 1)
         across = torch.linspace(-1, 1, width, device=frames.device).view(1, 1, 1, -1)

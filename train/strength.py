@@ -23,10 +23,12 @@ class Strength(BaseModel):
     """Largest angle to either side."""
     zoom: Amount = 0.0
     """Largest change of scale, as a logarithm."""
+    closer: Amount = 0.0
+    """How much closer than the picture's own scale the middle of that range lies, as a logarithm."""
     aspect: Amount = 0.0
     """Likewise of width against height."""
     shift: Amount = 0.0
-    """Largest, of the picture's side."""
+    """Largest, of the side of what is seen."""
     crop: Share = 1.0
     """Smallest share of the area that a crop keeps."""
     crop_share: Share = 1.0
@@ -47,8 +49,16 @@ class Strength(BaseModel):
     """From the skin down, as a logarithm; a third of it from side to side."""
     contrast: Amount = 0.0
     """About the mean, as a logarithm."""
+    tone: Amount = 0.0
+    """Largest bend of the gray map, of its full range."""
 
     # Texture
+    detail: Amount = 0.0
+    """Largest gain of fine contrast over coarse, as local enhancement makes it; half of it the other way."""
+    detail_share: Share = 0.4
+    filter: Amount = 0.0
+    """Spread of the weights of a random 5 x 5 filter that keeps the mean."""
+    filter_share: Share = 0.4
     speckle: Amount = 0.0
     """Largest amplitude of multiplied grain."""
     speckle_share: Share = 0.5

@@ -21,6 +21,10 @@ def texture(frames: Tensor, strength: Strength, chance: Chance) -> Tensor:
         return torch.where(chance.chosen(share), changed, frames).clamp(0, 1)
 
     height, width = frames.shape[2:]
+    if strength.detail:
+        frames = some(strength.detail_share, _detailed(frames, strength.detail, chance))
+    if strength.filter:
+        frames = some(strength.filter_share, _filtered(frames, strength.filter, chance))
     if strength.speckle:
         frames = some(strength.speckle_share, _speckled(frames, strength.speckle, chance))
     if strength.coarse < 1:
@@ -38,6 +42,21 @@ def texture(frames: Tensor, strength: Strength, chance: Chance) -> Tensor:
         steps = chance.uniform(1e-4, strength.compression + 1e-4)
         frames = some(strength.compression_share, compress(frames, steps))
     return frames
+
+
+def _detailed(frames: Tensor, strength: float, chance: Chance) -> Tensor:
+    height, width = frames.shape[2:]
+    cells = int(chance.number(5, 25))
+    coarse = F.interpolate(frames, size=(cells, cells), mode="bilinear", antialias=True)
+    coarse = F.interpolate(coarse, size=(height, width), mode="bilinear", antialias=False)
+    return frames + chance.uniform(-strength / 2, strength) * (frames - coarse)
+
+
+def _filtered(frames: Tensor, spread: float, chance: Chance) -> Tensor:
+    kernels = spread * chance.normal(5, 5)
+    kernels = kernels - kernels.mean(dim=(2, 3), keepdim=True)
+    padded = F.pad(frames, (2, 2, 2, 2), mode="reflect").transpose(0, 1)
+    return frames + F.conv2d(padded, kernels, groups=len(frames)).transpose(0, 1)
 
 
 def _speckled(frames: Tensor, strength: float, chance: Chance) -> Tensor:
