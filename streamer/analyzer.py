@@ -4,9 +4,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from models.runtimes import EngineError, Session
+from streamer.finisher import Finisher
 from streamer.frame import FeedState, Pixels
 from streamer.lane import Lane, Picked
 from streamer.ledger import DropReason
@@ -60,22 +62,25 @@ class Analyzer:
         self._engine_since: float | None = None
         self._failures = 0
         self._complaints = Complaints(log)
+        self._finisher = Finisher()
 
     def run(self) -> None:
         """Serve until stopped.
 
         :raises EngineGaveUp: if the engine failed several times in a row.
         """
-        while not self._stopping:
-            self._switch_now()
-            batch = self._newest()
-            live = [each for each in batch if each[1].arrival.state is FeedState.LIVE]
-            for lane, picked in batch:
-                if picked.arrival.state is not FeedState.LIVE:
-                    self._offer(lane, lane.pass_over(picked))
-                    lane.feed.ledger.drop(_DROPPED_AS[picked.arrival.state])
-            if live:
-                self._analyze(live)
+        try:
+            while not self._stopping:
+                self._switch_now()
+                batch = self._newest()
+                live = [each for each in batch if each[1].arrival.state is FeedState.LIVE]
+                for lane, picked in batch:
+                    if picked.arrival.state is not FeedState.LIVE:
+                        self._finish(lane, partial(self._pass_over, lane, picked))
+                if live:
+                    self._analyze(live)
+        finally:
+            self._finisher.close()
 
     def stop(self) -> None:
         """Make `run` return after the batch it is at."""
@@ -104,6 +109,9 @@ class Analyzer:
             return switched
 
     def _switch_now(self) -> None:
+        if self._next is None:
+            return
+        self._finisher.drain()
         with self._bell:
             if self._next is None:
                 return
@@ -150,7 +158,20 @@ class Analyzer:
             if fit[index]:
                 picked.stamps.extend((fitted, inferred))
                 answer = (frames[index], prediction.lesion[index], prediction.classes[index])
-                self._try(lane, self._conclude, lane, picked, *answer)
+                if lane.feed.policy == "every":  # the engine writes the next answer where this one is
+                    answer = (answer[0].copy(), answer[1].copy(), answer[2].copy())
+                self._finish(lane, partial(self._try, lane, self._conclude, lane, picked, *answer))
+
+    def _finish(self, lane: Lane, work: Callable[[], object]) -> None:
+        """Do what follows the engine: at once on a live feed, beside the engine for a recorded study."""
+        if lane.feed.policy == "every":
+            self._finisher.do(work)
+        else:
+            work()
+
+    def _pass_over(self, lane: Lane, picked: Picked) -> None:
+        self._offer(lane, lane.pass_over(picked))
+        lane.feed.ledger.drop(_DROPPED_AS[picked.arrival.state])
 
     def _conclude(self, lane: Lane, picked: Picked, slot: Pixels, lesion: Pixels, classes: Floats) -> None:
         self._offer(lane, lane.conclude(picked, slot, lesion, classes))

@@ -213,3 +213,102 @@ def test_stages_add_up_to_the_total() -> None:
 
     latency = result.analysis.latency
     assert sum(latency.stages.values()) == pytest.approx(latency.total)
+
+
+class Recorded(Bench):
+    """The feeds are recorded studies, of which every frame is analysed."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(*names)
+        for feed in self.feeds.values():
+            feed.policy = "every"
+            feed.mailbox.resize(8)
+
+
+def test_of_a_recorded_study_the_engine_has_the_next_frame_while_the_last_is_finished() -> None:
+    b = Recorded("probe")
+    second_is_in = threading.Event()
+    run, offer = b.session._run, b.outlet.offer
+
+    def running(n: int) -> None:
+        run(n)
+        if len(b.session.batches) == 2:
+            second_is_in.set()
+
+    def offering(result: Result, *, wait: bool = False) -> None:
+        if result.analysis.seq == 0:
+            assert second_is_in.wait(5)
+        offer(result, wait=wait)
+
+    b.session._run, b.outlet.offer = running, offering  # type: ignore[method-assign]
+    for seed in range(4):
+        b.deliver("probe", picture(seed))
+    b.thread.start()
+    results = b.outlet.wait_for(4)
+    b.analyzer.stop()
+    b.thread.join(5)
+
+    assert [each.analysis.frame_id for each in results] == [0, 1, 2, 3]
+    assert [each.analysis.seq for each in results] == [0, 1, 2, 3]
+
+
+def test_answers_finished_beside_the_engine_are_their_own_frames() -> None:
+    b = Recorded("left", "right")
+    levels = [20, 60, 100, 140, 180, 220]
+    with b.bell:
+        for level in levels:
+            b.deliver("left", np.full((48, 32), level, np.uint8))
+            b.deliver("right", np.full((48, 32), 255 - level, np.uint8))
+    b.thread.start()
+    results = b.outlet.wait_for(12)
+    b.analyzer.stop()
+    b.thread.join(5)
+
+    for result in results:
+        shown = result.frame.pixels[0, 0]
+        raw = 1 if 255 - int(shown) > 127 else 0
+        assert bool(result.analysis.raw_contours) == bool(raw), (result.analysis.source, shown)
+    assert all(feed.ledger.accounts.analyzed == len(levels) for feed in b.feeds.values())
+
+
+def test_frames_that_are_not_live_keep_their_place_in_a_recorded_study() -> None:
+    b = Recorded("probe")
+    states = [FeedState.LIVE, FeedState.FROZEN, FeedState.LIVE, FeedState.NO_SIGNAL, FeedState.LIVE]
+    for seed, state in enumerate(states):
+        b.deliver("probe", picture(seed), state=state)
+    b.thread.start()
+    results = b.outlet.wait_for(5)
+    b.analyzer.stop()
+    b.thread.join(5)
+
+    assert [each.analysis.state for each in results] == states
+    assert [each.analysis.seq for each in results] == list(range(5))
+
+
+def test_a_model_is_switched_only_when_the_last_one_s_answers_are_out() -> None:
+    b = Recorded("probe")
+    offer, held = b.outlet.offer, threading.Event()
+
+    def offering(result: Result, *, wait: bool = False) -> None:
+        assert held.wait(5)
+        offer(result, wait=wait)
+
+    b.outlet.offer = offering  # type: ignore[method-assign]
+    b.thread.start()
+    b.deliver("probe", picture(0))
+    while not b.session.batches:
+        pass
+    newer = ScriptedSession()
+    lanes = [
+        Lane(feed, newer.card, MODEL, SmoothingSettings(), publisher="test") for feed in b.feeds.values()
+    ]
+    threading.Timer(0.2, held.set).start()
+    assert b.analyzer.switch(newer, lanes)
+    assert len(b.outlet.results) == 1
+    b.deliver("probe", picture(1))
+    results = b.outlet.wait_for(2)
+    b.analyzer.stop()
+    b.thread.join(5)
+
+    assert [each.analysis.seq for each in results] == [0, 1]
+    assert newer.batches == [1]

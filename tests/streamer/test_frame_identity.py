@@ -42,8 +42,8 @@ from tests.streamer.scripted import ScriptedSource, captured
 from tests.streamer.test_analyzer import ScriptedSession
 
 QUICK = FeedConfig(reconnect_first_s=0.001, reconnect_max_s=0.002)
-# One is read, two wait (of a feed that drops nothing), one is analysed.
-MOST_IN_FLIGHT = 4
+# One is read, two wait, one is in the engine, and two are finished (of a feed that drops nothing).
+MOST_IN_FLIGHT = 6
 
 
 def marked(number: int, *, height: int = 120, width: int = 160) -> Pixels:
