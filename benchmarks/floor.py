@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import av
 import msgspec
@@ -11,6 +11,8 @@ import numpy as np
 
 from models.artifact import CLASSES, INPUT, LESION, Artifact
 from models.fit import Fitter
+from models.runtimes import Precision, load
+from streamer.daemon import cache_directory
 from streamer.frame import Pixels
 
 
@@ -103,10 +105,9 @@ class Floor:
     ) -> None:
         """Compile the model by the runtime's own API and run it a few times."""
         size = artifact.card.input
-        self._frame = np.zeros((1, size.height, size.width, size.channels), np.uint8)
+        self._frame, self._engine = bare_engine(artifact, runtime, precision, threads)
         self._fitter = Fitter(size.width, size.height)
         self._feed = feed
-        self._engine = BARE[runtime](artifact, precision, threads, self._frame)
         for _ in range(5):
             self.sample()
 
@@ -131,9 +132,10 @@ def _bare_openvino(artifact: Artifact, precision: str, threads: int, frame: Pixe
     core = ov.Core()
     model = core.read_model(artifact.path)
     model.reshape({INPUT: list(frame.shape)})
-    hint = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[precision]
+    # Beside int8, a quantized model computes in whatever is fastest.
+    fast = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
     config = {
-        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "int8": fast}[precision],
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": str(threads),
     }
@@ -152,8 +154,28 @@ def _bare_onnxruntime(artifact: Artifact, _precision: str, threads: int, frame: 
     return lambda: session.run((LESION, CLASSES), {INPUT: frame})
 
 
-BARE: dict[str, Callable[[Artifact, str, int, Pixels], BareCall]] = {
+_BARE: dict[str, Callable[[Artifact, str, int, Pixels], BareCall]] = {
     "openvino": _bare_openvino,
     "onnxruntime": _bare_onnxruntime,
 }
-"""By runtime: compile for (artifact, precision, threads, input N x H x W x C), give the call that runs it."""
+
+
+def bare_engine(artifact: Artifact, runtime: str, precision: str, threads: int) -> tuple[Pixels, BareCall]:
+    """Compile a model by the runtime's own API; for one that is not written here, through our session.
+
+    :return: its input, 1 x H x W x C, to be written in place, and the call that runs it.
+    """
+    size = artifact.card.input
+    if runtime in _BARE:
+        frame: Pixels = np.zeros((1, size.height, size.width, size.channels), np.uint8)
+        return frame, _BARE[runtime](artifact, precision, threads, frame)
+    session = load(
+        artifact, runtime, precision=cast(Precision, precision), threads=threads, cache_dir=cache_directory()
+    )
+    session.warm_up()
+    return session.input(1), lambda: session.infer(1)
+
+
+def is_bare(runtime: str) -> bool:
+    """Whether the runtime is called by its own API, with nothing of ours around it."""
+    return runtime in _BARE

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from benchmarks.daemon import BenchError, Usage, running_daemon
 from benchmarks.feeds import FeedKind, Feeds, FeedSettings
 from benchmarks.figures import machine, versions
-from benchmarks.floor import BARE
+from benchmarks.floor import is_bare
 from benchmarks.measured import Block, accounts, spread, stages, timings
 from benchmarks.references import LOOPS, reference
 from benchmarks.watch import (
@@ -31,6 +31,7 @@ from benchmarks.watch import (
     Introduction,
     Seen,
     Window,
+    artifact_of,
     floor_process,
     watching,
 )
@@ -130,6 +131,7 @@ class _Conductor:
         self._arrived: Semaphore = PROCESSES.Semaphore(0)
         self._floor: FloorProcess | None = None
         self._engine: _Engine | None = None
+        self._artifact = self._settings.artifact
 
     def watch_daemon(self) -> Block:
         """Watch ours."""
@@ -159,7 +161,11 @@ class _Conductor:
         if len(live) < 2:
             raise BenchError(f"only {len(live)} results arrived in {settings.seconds:g} s")
         due_ns = [_due(result, start_ns) for result in live]
-        interval_ms = self._interval_ms(due_ns)
+        interval_ms = 1e3 / self._settings.fps
+        if self._settings.feed == "source":
+            # Drops are known by the frames' numbers, so the rate is, too.
+            numbers = np.diff([result.frame_id for result in live])
+            interval_ms = float(np.median(np.diff(due_ns) / numbers)) * 1e-6
         return Block(
             window=window,
             due_ns=due_ns,
@@ -180,7 +186,7 @@ class _Conductor:
         self._tell(f"starting {name}")
         with (
             self._feeds.open() as feed,
-            reference(name, feed.uri, self._arrived, self._settings.artifact, **engine._asdict()) as watched,
+            reference(name, feed.uri, self._arrived, self._artifact, **engine._asdict()) as watched,
         ):
             window = self._window()
             watched.begin(window)
@@ -194,7 +200,7 @@ class _Conductor:
             raise BenchError(f"{name} gave only {len(answers.done_ns)} answers")
         assert start_ns is not None
         due_ns = [start_ns + round(media_s * 1e9) for media_s in answers.media_time_s]
-        interval_ms = self._interval_ms(due_ns)
+        interval_ms = 1e3 / self._settings.fps
         return Block(
             window=window,
             due_ns=due_ns,
@@ -208,16 +214,12 @@ class _Conductor:
 
     def _prepare_floor(self, first: Introduction) -> FloorProcess:
         """Start the floor with the engine that the daemon took; see whether it fits between frames."""
-        if first.model.runtime not in BARE:
-            raise BenchError(
-                f"the floor needs the bare call of {first.model.runtime}, which is not written: "
-                f"choose --runtime from {', '.join(BARE)}"
-            )
         if self._floor is None:
+            self._artifact = artifact_of(self._settings.artifact, first)
             self._engine = _Engine(first.model.runtime, first.model.precision, cpu.usable_cores())
             self._floor = self._stack.enter_context(
                 floor_process(
-                    self._settings.artifact,
+                    self._artifact,
                     self._feeds.for_floor(first.width, first.height),
                     self._arrived,
                     **self._engine._asdict(),
@@ -251,11 +253,6 @@ class _Conductor:
     def _tell(self, what: str) -> None:
         self._progress.update(self._task, description=what)
 
-    def _interval_ms(self, due_ns: list[int]) -> float:
-        if self._settings.feed != "source":
-            return 1e3 / self._settings.fps
-        return float(np.median(np.diff(due_ns))) * 1e-6
-
 
 def _due(result: Seen, start_ns: int | None) -> int:
     if start_ns is None or result.media_time_s is None:
@@ -283,6 +280,7 @@ def _report(run: LiveRun) -> dict[str, Any]:
             "sha256": model.sha256,
         },
         "latency_from": _MEANING[Clock.PTS if settings.feed != "source" else introduction.clock],
+        "floor_engine": "its own API" if is_bare(model.runtime) else "our session",
         "floor_timed": "between frames" if run.floor_between else "between runs",
         "floor_decodes": settings.feed != "source" or Path(settings.source).is_file(),
         **pooled,

@@ -22,9 +22,16 @@ from rich.progress import Progress
 from benchmarks.daemon import BenchError, RunningDaemon, Usage, running_daemon
 from benchmarks.feeds import Feeds, FeedSettings, phantom_uri
 from benchmarks.figures import machine, percentiles, versions
-from benchmarks.floor import BARE
 from benchmarks.measured import Block, accounts, by_source, deadline_misses
-from benchmarks.watch import PROCESSES, FloorProcess, Introduction, Window, floor_process, watching
+from benchmarks.watch import (
+    PROCESSES,
+    FloorProcess,
+    Introduction,
+    Window,
+    artifact_of,
+    floor_process,
+    watching,
+)
 from models.runtimes import cpu
 
 SCHEMA = "sonostream.bench.overload/1"
@@ -177,16 +184,11 @@ class _Conductor:
 
     def _warm_floor(self) -> FloorProcess:
         model = self.introduction.model
-        if model.runtime not in BARE:
-            raise BenchError(
-                f"the floor needs the bare call of {model.runtime}, which is not written: "
-                f"choose --runtime from {', '.join(BARE)}"
-            )
         if self._floor is None:
             frames = self._feeds.for_floor(self.introduction.width, self.introduction.height)
             self._floor = self._stack.enter_context(
                 floor_process(
-                    self._settings.artifact,
+                    artifact_of(self._settings.artifact, self.introduction),
                     frames,
                     self._arrived,
                     runtime=model.runtime,

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from benchmarks.daemon import resident_mib
-from benchmarks.floor import BARE
+from benchmarks.floor import bare_engine
 from benchmarks.watch import Window, ask, process
 from models.artifact import load_artifact
 from streamer.frame import Pixels
@@ -137,8 +137,7 @@ def _serve(
 ) -> None:
     artifact = load_artifact(artifact_path)
     size = artifact.card.input
-    frame = np.zeros((1, size.height, size.width, size.channels), np.uint8)
-    engine = BARE[runtime](artifact, precision, threads, frame)
+    frame, engine = bare_engine(artifact, runtime, precision, threads)
     engine()
     window: Window | None = None
     run = ReferenceRun([], [], 0.0, 0.0)

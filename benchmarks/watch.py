@@ -43,6 +43,11 @@ class Introduction(NamedTuple):
     model: Model
 
 
+def artifact_of(asked: str, first: Introduction) -> str:
+    """Name the model that answers, where the daemon was left to choose it."""
+    return first.model.name if asked == "auto" else asked
+
+
 class Seen(NamedTuple):
     """What is kept of one result."""
 

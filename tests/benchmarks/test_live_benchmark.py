@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from rich.console import Console
 from rich.progress import Progress
 from typer.testing import CliRunner
 
+from benchmarks.coded_feed import render
 from benchmarks.command import bench
 from benchmarks.figures import PERCENTILES
 from benchmarks.live import OURS, LiveRun, LiveSettings, run_live
@@ -139,6 +141,43 @@ def test_a_run_is_shown_and_drawn(coded: Measured, suffix: str, tmp_path: Path) 
     assert begin.startswith(b"\x89PNG") if suffix == ".png" else b"<html" in begin
     if suffix == ".html":
         assert "<svg" in file.read_text()
+
+
+def test_any_source_can_be_measured_and_a_file_has_its_frames_decoded_for_the_floor(
+    model: str, tmp_path: Path
+) -> None:
+    clip = tmp_path / "clip.avi"
+    write_video(clip, frames=40, fps=20)
+
+    report, run = run_live(
+        LiveSettings(
+            feed="source",
+            source=str(clip),
+            seconds=2,
+            warm_up_s=0.3,
+            artifact=model,
+            runtime="onnxruntime",
+        ),
+        Progress(disable=True),
+    )
+
+    assert (report["settings"]["width"], report["settings"]["height"]) == (160, 120)
+    assert report["latency_from"] == "due by presentation time"
+    assert report["floor_decodes"]
+    assert report["floor_parts_ms"]["decode"]["p50"] > 0
+    (block,) = run.blocks[OURS]
+    assert block.interval_ms == pytest.approx(50, rel=0.02)
+    assert report["captured"] == report["analyzed"] + report["dropped_frames"] + report["passed_over"]
+
+
+def write_video(file: Path, *, frames: int, fps: int) -> None:
+    with av.open(str(file), "w") as out:
+        stream = out.add_stream("mjpeg", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuvj420p"
+        for picture in render(frames=frames, width=160, height=120, fps=fps, seed=1):
+            frame = av.VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuvj420p")
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
 
 
 MS = 1_000_000
