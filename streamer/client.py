@@ -22,6 +22,8 @@ from streamer.wire import Channel, Received, decode
 
 HEARTBEAT_S = 0.25
 """How often a daemon sends an event for every source."""
+MAX_PART_BYTES = 64 << 20
+"""No part of a message is larger; whoever sends more is disconnected before it is there."""
 LINK_LOST_AFTER_S = 0.9
 """Silence after which a link counts as lost: three heartbeats and a bit, still within one second."""
 
@@ -55,6 +57,7 @@ class Subscriber:
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_PART_BYTES)
         if client_keys is not None:
             use_client_keys(self._socket, client_keys)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)

@@ -3,6 +3,7 @@
 A new engine is a file with a `Session`, a `precisions()` and a `VERSION`, and a row in `ENGINES`.
 """
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -43,6 +44,9 @@ __all__ = [
     "choose_for",
     "load",
 ]
+
+# Importing OpenVINO forks a process that reports to Google Analytics, unless this package is missing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 class Engine(NamedTuple):

@@ -64,7 +64,7 @@ def allow(
 
 @keys_app.command()
 def revoke(folder: Folder, name: Name) -> None:
-    """Refuse a client from its next connection on; no restart is needed."""
+    """Cut a client off, at once where the server runs; the others are back within a moment."""
     with _said_plainly():
         ServerKeys(folder).revoke(name)
 

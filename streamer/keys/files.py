@@ -132,7 +132,7 @@ class ServerKeys:
         self._save({**self._clients, name: public})
 
     def revoke(self, name: str) -> None:
-        """Keep a client out from its next connection on.
+        """Take a client off the list: a server that runs hangs up on it.
 
         :raises KeysError: if there is no such client.
         """

@@ -6,6 +6,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -264,3 +265,38 @@ def test_recordings_are_for_their_owner_only_whatever_the_umask(
         client.wait(15)
 
     assert [stat.S_IMODE(path.stat().st_mode) for path in (study, copy)] == [0o600, 0o600]
+
+
+WATCHED = """
+import sys
+def note(event, values):
+    if event in ("socket.connect", "socket.sendto", "urllib.Request"):
+        print("CALLS", event, values[1:] if event != "urllib.Request" else values, file=sys.stderr)
+sys.addaudithook(note)
+from streamer.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_a_daemon_calls_nobody_by_itself(model: Path, tmp_path: Path, runtime: str) -> None:
+    def program(*arguments: str) -> list[str]:
+        return [sys.executable, "-c", WATCHED, *arguments]
+
+    flags = [PHANTOM, f"--model.runtime={runtime}", f"--record.path={tmp_path / 'study.mcap'}"]
+    with running(model, *flags, program=program) as daemon:
+        daemon.wait_for(lambda: daemon.status()["sources"][0]["analyzed"] > 5)
+        code, said = daemon.stop()
+
+    assert code == 0, said
+    assert [line for line in said.splitlines() if line.startswith("CALLS")] == []
+
+
+def test_the_watch_for_calls_sees_one() -> None:
+    call = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('127.0.0.1', 9))"
+    code = WATCHED.partition("from streamer")[0] + call
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
+
+    assert "CALLS socket.connect" in done.stderr
