@@ -29,11 +29,17 @@ MAIN = (
     "cpu_ms_per_frame.ratio",
     "load.*.end_to_end_ms.p99",
     "largest_sources",
+    "ratio",
+    "*.ready_s",
+    "*.first_result_s",
 )
 """Shown even where nothing has changed."""
 
 # What is asked of a run, or only repeats other figures.
-_NOT_FIGURES = frozenset({"schema", "machine", "versions", "settings", "model", "repeats", "spread"})
+_NOT_FIGURES = frozenset(
+    {"schema", "machine", "versions", "settings", "model", "repeats", "spread", "target"}
+)
+_SUMMARY = {"median", "min", "max"}
 _CIRCUMSTANCES = ("machine", "versions", "settings", "model")
 
 
@@ -44,6 +50,7 @@ class Figure(NamedTuple):
     low: float
     high: float
     repeats: int
+    """At least; what matters is whether there were several."""
 
     @property
     def spread(self) -> float:
@@ -125,21 +132,26 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> Comparison:
 
 def figures(report: dict[str, Any]) -> dict[str, Figure]:
     """Give the figures of a run by the path to them, over its repeats."""
-    repeats = [dict(_numbers(repeat)) for repeat in report.get("repeats") or [report]]
+    if "repeats" not in report:
+        return dict(_figures_in(report))
+    repeats = [dict(_figures_in(repeat)) for repeat in report["repeats"]]
     found = {}
     for path in repeats[0]:
-        values = [repeat[path] for repeat in repeats if path in repeat]
+        values = [repeat[path].median for repeat in repeats if path in repeat]
         found[path] = Figure(float(np.median(values)), min(values), max(values), len(values))
     return found
 
 
-def _numbers(node: Any, path: str = "") -> Iterator[tuple[str, float]]:
+def _figures_in(node: Any, path: str = "") -> Iterator[tuple[str, Figure]]:
     if isinstance(node, dict):
+        if node.keys() == _SUMMARY:  # of several rounds
+            yield path, Figure(node["median"], node["min"], node["max"], 2)
+            return
         for key, value in node.items():
             if path or key not in _NOT_FIGURES:
-                yield from _numbers(value, f"{path}.{key}" if path else key)
+                yield from _figures_in(value, f"{path}.{key}" if path else key)
     elif isinstance(node, int | float) and not isinstance(node, bool):
-        yield path, float(node)
+        yield path, Figure(float(node), float(node), float(node), 1)
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:

@@ -53,6 +53,15 @@ def test_settings_and_counts_of_repeats_are_no_figures() -> None:
     assert (found.median, found.low, found.high, found.repeats) == (10.5, 10, 11, 2)
 
 
+def test_a_summary_of_rounds_is_one_figure_with_its_spread() -> None:
+    report = {"schema": "sonostream.bench.offline/1", "ratio": {"median": 0.9, "min": 0.8, "max": 0.95}}
+    better = report | {"ratio": {"median": 1.3, "min": 1.25, "max": 1.35}}
+
+    assert list(figures(report)) == ["ratio"]
+    assert verdict(report, report)[0] == "noise"
+    assert verdict(report, better)[0] == "higher"
+
+
 def test_a_stored_run_equals_itself() -> None:
     for file in STORED.glob("live-*.json"):
         report = json.loads(file.read_text())
