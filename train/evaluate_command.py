@@ -72,7 +72,6 @@ def evaluate_command(
         studies, name, protocol = choose(found, part)
         with ExitStack() as stack:
             session = stack.enter_context(_load(model, runtime, precision, server))
-            session.warm_up()
             parts = _ask(session, studies, name, protocol, positive, empty, mask_marks=mask_marks)
             if synthetic:
                 images = load_phantom(session.card.input.height, cache)

@@ -54,7 +54,7 @@ def test_a_checkpoint_and_its_file_are_judged_alike(weights: Path, cache: Path, 
     trained = read_checkpoint(weights)
     artifact = tmp_path / "lesion.onnx"
     export(trained.network, trained.card, artifact, pictures().pixels[:, :, :, None])
-    options = ("--data", "phantom:12", "--no-synthetic", "--cache", cache)
+    options = ("--data", "phantom:6", "--no-synthetic", "--cache", cache)
 
     status, said = evaluate(weights, *options, "--mask-marks", "--out", tmp_path / "torch")
     assert status == 0, said
