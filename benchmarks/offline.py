@@ -32,6 +32,7 @@ from models.fit import Fitter
 from models.runtimes import Precision, Session, load
 from streamer.client import Subscriber
 from streamer.frame import Pixels
+from streamer.sources import Source, SourceOptions, open_source
 from streamer.wire import Received
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class _Round:
     """Of all the daemon's threads, for one frame."""
     engine_per_s: float
     engine_cpu_ms: float
+    decode_cpu_ms: float
 
 
 @dataclass
@@ -164,13 +166,14 @@ def run_offline(settings: OfflineSettings, progress: Progress) -> dict[str, Any]
             flags["model.threads"] = settings.threads
         with running_daemon([str(study)], flags) as daemon, _Inbox(daemon) as inbox:
             _wait_for(lambda: len(inbox.arrivals) > settings.fps, "results of the study")
-            with _bare(settings, inbox.model) as session:
+            options = SourceOptions(pace="fast", loop=True)
+            with _bare(settings, inbox.model) as session, open_source(str(study), options) as source:
                 frames = _fitted(pictures, session)
                 _engine_round(session, frames, 0.5)
                 rounds = []
                 for number in range(settings.rounds):
                     progress.update(task, description=f"round {number + 1} of {settings.rounds}")
-                    rounds.append(_round(settings, daemon, inbox, session, frames))
+                    rounds.append(_round(settings, daemon, inbox, session, frames, source))
                     progress.advance(task)
             memory = daemon.resident_mib()
             account = daemon.status()["sources"][0]
@@ -203,8 +206,9 @@ def _round(
     inbox: _Inbox,
     session: Session,
     frames: list[Pixels],
+    source: Source,
 ) -> _Round:
-    """Time the daemon, then, while it is stopped, the engine."""
+    """Time the daemon, then, while it is stopped, the engine, and the decoding for what it takes."""
     time.sleep(_SETTLE_S)
     begin, cpu = time.monotonic(), daemon.cpu_s()
     time.sleep(settings.round_s)
@@ -213,13 +217,14 @@ def _round(
     try:
         time.sleep(_SETTLE_S)
         engine_per_s, engine_cpu_ms = _engine_round(session, frames, settings.round_s)
+        decode_cpu_ms = _decode_round(source, settings.frames)
     finally:
         os.kill(daemon.pid, signal.SIGCONT)
     done = inbox.between(begin, end)
     if len(done) < 3:
         raise BenchError(f"only {len(done)} frames were analysed in {settings.round_s:g} s")
     rate = (len(done) - 1) / (done[-1].published_s - done[0].published_s)
-    return _Round(rate, used / len(done) * 1e3, engine_per_s, engine_cpu_ms)
+    return _Round(rate, used / len(done) * 1e3, engine_per_s, engine_cpu_ms, decode_cpu_ms)
 
 
 def _engine_round(session: Session, frames: list[Pixels], seconds: float) -> tuple[float, float]:
@@ -231,6 +236,14 @@ def _engine_round(session: Session, frames: list[Pixels], seconds: float) -> tup
         session.infer(1)
         count += 1
     return count / (now - begin), (time.process_time() - cpu) / count * 1e3
+
+
+def _decode_round(source: Source, frames: int) -> float:
+    """Read so many frames of the study; processor time of one in ms."""
+    cpu = time.process_time()
+    for _ in range(frames):
+        source.read()
+    return (time.process_time() - cpu) / frames * 1e3
 
 
 def check_identity(arrivals: list[tuple[int, int, float]], *, fps: float) -> dict[str, int]:
@@ -294,6 +307,7 @@ def _report(
         "target_ratio": TARGET,
         "daemon_cpu_ms_per_frame": spread([each.daemon_cpu_ms for each in rounds]),
         "engine_cpu_ms_per_frame": spread([each.engine_cpu_ms for each in rounds]),
+        "decode_cpu_ms_per_frame": spread([each.decode_cpu_ms for each in rounds]),
         "stages_ms": {
             name: percentiles([each.stages[name] * 1e3 for each in inbox.arrivals]) for name in stages
         },
@@ -335,6 +349,7 @@ def show(report: dict[str, Any], console: Console) -> None:
         "ratio with every core always busy": ("ceiling_ratio", ".3f"),
         "processor ms per frame": ("daemon_cpu_ms_per_frame", ".2f"),
         "processor ms per frame, the engine alone": ("engine_cpu_ms_per_frame", ".2f"),
+        "processor ms per frame, decoding alone": ("decode_cpu_ms_per_frame", ".2f"),
     }
     for title, (key, form) in rows.items():
         values = report[key]

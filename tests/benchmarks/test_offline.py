@@ -42,6 +42,7 @@ def test_a_study_is_analysed_frame_by_frame_and_compared_with_the_engine(
     for each in report["rounds"]:
         assert each["frames_per_s"] > 0
         assert each["engine_per_s"] > 0
+        assert each["decode_cpu_ms"] > 0
     assert report["ratio"]["min"] <= report["ratio"]["median"] <= report["ratio"]["max"]
     assert report["model"]["name"] == "tiny"
     assert json.loads(json.dumps(report)) == report
