@@ -10,13 +10,16 @@ TESTS = {
     for file in (ROOT / "tests").rglob("test_*.py")
     for name in re.findall(r"^def (test_\w+)\(", file.read_text(), re.MULTILINE)
 }
-HAZARDS = ("old", "wrong frame", "flipped", "wrong scale", "wrong patient", "Strangers", "Too much trust")
+HAZARDS = (
+    *("old", "wrong frame", "flipped", "wrong scale", "wrong patient", "Something breaks"),
+    *("hostile input", "Strangers", "Private data", "Too much trust"),
+)
 
 
 def test_every_test_that_the_page_names_exists() -> None:
     named = set(re.findall(r"`(test_\w+)`", PAGE))
 
-    assert len(named) > 30
+    assert len(named) > 60
     assert named - TESTS == set()
 
 
