@@ -243,7 +243,9 @@ def _windows(
 ) -> Iterator[_Window]:
     """Kill senders in turn, and look at the daemon at the end of every window."""
     begin = time.monotonic()
-    reconnect_at, window_at, turn = begin + settings.reconnect_s, begin + settings.window_s, 0
+    # In the middle of a window, so that no two things are due at once.
+    reconnect_at, window_at = begin + settings.reconnect_s - settings.window_s / 2, begin + settings.window_s
+    turn = 0
     end = begin + settings.minutes * 60
     looked, cpu, reconnects = begin, daemon.cpu_s(), 0
     inbox.take()
@@ -343,7 +345,7 @@ def show(report: dict[str, Any], console: Console) -> None:
     for column in ("", "median", "per hour", "95 % interval", ""):
         table.add_column(column, justify="right" if column else "left")
     for name, unit in UNITS.items():
-        title = f"{name.removesuffix(f'_{unit.lower()}').replace('_', ' ')}{f', {unit}' if unit else ''}"
+        title = _title(name, unit)
         found = report["trends_per_hour"].get(name)
         if found is None:
             table.add_row(title, "", "", "", "too short")
@@ -372,6 +374,11 @@ def show(report: dict[str, Any], console: Console) -> None:
     )
 
 
+def _title(name: str, unit: str) -> str:
+    words = name.removesuffix(f"_{unit.lower()}").replace("_", " ")
+    return f"{words}, {unit}" if unit else words
+
+
 def draw(report: dict[str, Any]) -> "Figure":
     """Draw every figure over time, with its slope, and where sources came back.
 
@@ -382,7 +389,7 @@ def draw(report: dict[str, Any]) -> "Figure":
     minutes = np.array([window["at_s"] / 60 for window in windows])
     steady = minutes > report["settings"]["warm_up_s"] / 60
     all_axes = figure.subplots(len(UNITS), 1, sharex=True)
-    for axes, name in zip(all_axes, UNITS, strict=True):
+    for axes, (name, unit) in zip(all_axes, UNITS.items(), strict=True):
         values = np.array([np.nan if window[name] is None else window[name] for window in windows], float)
         axes.plot(minutes, values, linewidth=1)
         found = report["trends_per_hour"].get(name)
@@ -392,6 +399,6 @@ def draw(report: dict[str, Any]) -> "Figure":
         for window in windows:
             if window["reconnects"]:
                 axes.axvline(window["at_s"] / 60, color="0.85", linewidth=0.8, zorder=0)
-        axes.set_ylabel(name.replace("_", " "))
+        axes.set_ylabel(_title(name, unit))
     all_axes[-1].set_xlabel("minutes; gray: a source came back")
     return figure
