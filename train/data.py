@@ -155,7 +155,7 @@ def read_images(studies: Iterable[Study], size: int, *, memory_bytes: int = MEMO
         picture = read_gray(study.image)
         height, width = picture.shape
         fit(picture, stack[0, row])
-        fit(_lesion(study, picture.shape), stack[1, row])
+        fit(lesion_of(study, picture.shape), stack[1, row])
         if study.gland is not None:
             fit(_checked_mask(study.gland, study, picture.shape), stack[2, row])
         elif with_glands:
@@ -240,7 +240,12 @@ def join(parts: Iterable[Images]) -> Images:
     )
 
 
-def _lesion(study: Study, shape: Sequence[int]) -> Pixels:
+def lesion_of(study: Study, shape: Sequence[int]) -> Pixels:
+    """Read the union of a study's masks, or fill its boxes: H x W, 255 in the lesion.
+
+    :param shape: of its image: height, width.
+    :raises DataError: if a mask cannot be read or has another size.
+    """
     lesion = np.zeros((shape[0], shape[1]), np.uint8)
     if study.masks is not None:
         for path in study.masks:
