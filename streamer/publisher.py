@@ -141,9 +141,9 @@ class Publisher:
             try:
                 if self._gate is not None and self._gate.revoked.is_set():
                     self._part_with_revoked()
-                self._note_subscriptions()
                 if item is not None:
                     self._send(item)
+                self._note_subscriptions()
                 if time.monotonic() >= heartbeat_at:
                     heartbeat_at = time.monotonic() + HEARTBEAT_S
                     self._send_heartbeats()
