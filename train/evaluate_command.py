@@ -25,7 +25,7 @@ from train.evaluate import MASKS_PROTOCOL, PHANTOM_PROTOCOL, REAL_PROTOCOL, as_c
 from train.marks import without_marks
 from train.metrics import Bools, Empty
 from train.report.compare import Comparison, compare
-from train.report.part import Part, figure_rows, show
+from train.report.part import Part, figure_rows, is_synthetic, show
 from train.report.run import names_in_fold
 from train.report.words import MAIN, words
 from train.report.write import Report, write_report
@@ -150,7 +150,7 @@ def _ask(
 def _part(session: Session, name: str, protocol: str, images: Images, positive: str, empty: str) -> Part:
     answers = ask(session, images)
     scores = score(answers, images, positive=cast(Positive, positive), empty=cast(Empty, empty))
-    return Part(name, protocol, answers, images, scores)
+    return Part(name, protocol, answers, images, scores, is_synthetic(images))
 
 
 def _pair(with_marks: Part, without: Part, marked: Bools) -> str:

@@ -73,6 +73,8 @@ def test_a_checkpoint_and_its_file_are_judged_alike(weights: Path, cache: Path, 
     assert painted["name"] == "all images, marks painted over"
     assert painted["figures"] == plain["figures"]
     assert "on 0" in painted["protocol"]
+    assert plain["synthetic"]
+    assert "nothing about people" in ours["warnings"][0]
     # Gradients are had from a checkpoint only.
     assert "Grad-CAM" in (tmp_path / "torch" / "report.html").read_text()
     assert "Grad-CAM" not in (tmp_path / "onnx" / "report.html").read_text()

@@ -25,6 +25,7 @@ __all__ = [
     "class_rows",
     "examples",
     "figure_rows",
+    "is_synthetic",
     "number",
     "show",
 ]
@@ -42,6 +43,11 @@ class Part(NamedTuple):
     images: Images
     scores: Scores
     synthetic: bool = False
+
+
+def is_synthetic(images: Images) -> bool:
+    """Whether all images are the phantom's."""
+    return bool(images.sources) and all(source.startswith("phantom") for source in images.sources)
 
 
 class Row(NamedTuple):

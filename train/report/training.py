@@ -13,7 +13,7 @@ from train.answers import Answers
 from train.data import Images, join
 from train.metrics import Bin, mean_sd, reliability
 from train.report.compare import compare
-from train.report.part import Part, as_json, show
+from train.report.part import Part, as_json, is_synthetic, show
 from train.report.run import Fold, Run, read_run
 from train.report.write import SCHEMA, FoldRow, Folds, Report, spread, write_report
 from train.scores import Positive, Scores, score
@@ -47,7 +47,9 @@ def write(run: Path, *, positive: Positive = "malignant") -> None:
         if several
         else "The test part of one split."
     )
-    part = Part("test parts" if several else "test part", protocol, pooled_answers, pooled_images, pooled)
+    name_of_part = "test parts" if several else "test part"
+    synthetic = is_synthetic(pooled_images)
+    part = Part(name_of_part, protocol, pooled_answers, pooled_images, pooled, synthetic)
     folds = Folds(
         [_row(fold, scores) for fold, scores in zip(kept.folds, scored, strict=True)],
         {

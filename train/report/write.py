@@ -101,7 +101,7 @@ def _results(report: Report, made: str) -> dict[str, Any]:
         "command": report.command,
         "model": dict(report.model),
         "facts": dict(report.facts),
-        "warnings": list(report.warnings),
+        "warnings": _warnings(report),
         "parts": [as_json(part) for part in report.parts],
         "data": dict(report.findings),
     }
@@ -129,6 +129,15 @@ def _results(report: Report, made: str) -> dict[str, Any]:
     return results
 
 
+def _warnings(report: Report) -> list[str]:
+    if not report.parts[0].synthetic:
+        return list(report.warnings)
+    return [
+        "All images are synthetic: the figures show that the software works, nothing about people.",
+        *report.warnings,
+    ]
+
+
 def _page(report: Report, made: str) -> str:
     part = report.parts[0]
     scores = part.scores
@@ -142,7 +151,7 @@ def _page(report: Report, made: str) -> str:
         kind=report.kind,
         title=report.title,
         subtitle=report.subtitle,
-        warnings=report.warnings,
+        warnings=_warnings(report),
         parts=report.parts,
         part_names=[one.name for one in report.parts],
         main=figure_rows(report.parts, MAIN),
@@ -189,12 +198,13 @@ def _fold_table(report: Report) -> dict[str, Any] | None:
         known = words(name, positive)
         if name in MAIN or known.says in paper:
             cells = [_cell(row.figures.get(name, float("nan"))) for row in folds.rows]
-            rows.append(Row(known.says, known.better, [*cells, spread(one), paper.get(known.says, "-")]))
+            printed = [paper.get(known.says, "-")] if paper else []
+            rows.append(Row(known.says, known.better, [*cells, spread(one), *printed]))
     head = [f"fold {row.fold}" for row in folds.rows]
     counts = [str(row.images) for row in folds.rows]
     return {
-        "head": ["", *head, "mean ± SD", "the paper"],
-        "rows": [Row("images", "higher", [*counts, "", ""]), *rows],
+        "head": ["", *head, "mean ± SD", *(["the paper"] if paper else [])],
+        "rows": [Row("images", "higher", [*counts, "", *([""] if paper else [])]), *rows],
     }
 
 
