@@ -1,5 +1,6 @@
 """The recorded regions as a DICOM multi-frame ultrasound image, without anything about a person."""
 
+import math
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -14,6 +15,8 @@ from streamer.extract.frames import USE, ExtractError, Shown
 from streamer.frame import Pixels
 
 _FRAME_TIME_VECTOR = 0x00181065
+_LOSSY = {"jpeg": "ISO_10918_1", "h264": "ISO_14496_10"}
+"""Coding of a recording that is not exact -> DICOM's name for it."""
 _CENTIMETRES, _TWO_DIMENSIONAL, _TISSUE = 3, 1, 1
 
 
@@ -32,6 +35,7 @@ class ClipWriter:
         self._first = first
         self._frames: list[bytes] = []
         self._times_ms: list[float] = []
+        self._coded_bytes = 0
         self._encoder = get_encoder(JPEGLSLossless)
 
     def add(self, shown: Shown) -> None:
@@ -47,6 +51,7 @@ class ClipWriter:
             )
         self._frames.append(self._encode(np.ascontiguousarray(pixels)))
         self._times_ms.append(shown.time_s * 1e3)
+        self._coded_bytes += 0 if shown.coded is None else len(shown.coded.data)
 
     def _encode(self, pixels: Pixels) -> bytes:
         gray = pixels.ndim == 2
@@ -80,7 +85,7 @@ class ClipWriter:
         made.NumberOfFrames = len(self._frames)
         made.BitsAllocated = made.BitsStored = 8
         made.HighBit, made.PixelRepresentation = 7, 0
-        made.LossyImageCompression = "00"
+        self._say_what_was_lost(made)
         steps = np.diff(self._times_ms, prepend=self._times_ms[0])
         made.FrameIncrementPointer = _FRAME_TIME_VECTOR
         made.FrameTimeVector = [f"{step:.3f}" for step in steps]
@@ -89,6 +94,16 @@ class ClipWriter:
         made.PixelData = encapsulate(self._frames)
         made["PixelData"].VR = "OB"
         return made
+
+    def _say_what_was_lost(self, made: Any) -> None:
+        """Tell of a coding on the way that was not exact; ours is."""
+        coded = self._first.coded
+        lossy = coded is not None and coded.format in _LOSSY
+        made.LossyImageCompression = "01" if lossy else "00"
+        if coded is not None and lossy:
+            made.LossyImageCompressionMethod = _LOSSY[coded.format]
+            ratio = math.prod(self._shape) * len(self._times_ms) / max(1, self._coded_bytes)
+            made.LossyImageCompressionRatio = f"{ratio:.1f}"
 
     def _identify(self, made: Any) -> None:
         made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage

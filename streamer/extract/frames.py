@@ -36,6 +36,8 @@ class Shown(NamedTuple):
     analysis: Analysis
     pixels: Pixels | None
     """Of the region, H x W gray or H x W x 3 RGB, full range; None where not wanted, missing or damaged."""
+    coded: Picture | None = None
+    """The picture as it was recorded."""
 
 
 def choose_source(overview: Overview, wanted: str | None, path: Path) -> str:
@@ -75,7 +77,7 @@ def shown_frames(
         if item.picture is not None and (needed or (wanted != () and item.picture.format in VIDEO)):
             pixels = _decode(decoder, item.picture, analysis)
         if inside:
-            yield Shown(number, time_s, analysis, pixels if needed else None)
+            yield Shown(number, time_s, analysis, pixels if needed else None, item.picture)
             number += 1
 
 

@@ -6,6 +6,7 @@ Segmentation has no Frame of Reference: each frame points at the frame of the cl
 """
 
 import copy
+import warnings
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -87,7 +88,10 @@ class DicomFolder:
             raise ExtractError("there is no frame to segment in this part of the recording")
         self._pack()
         clip = self._original.header if self._original is not None else self._write_clip()
-        seg = self._segmentation(clip, self._model)
+        # The libraries' warnings quote what they dislike, such as a patient's name.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            seg = self._segmentation(clip, self._model)
         seg.save_as(self._folder / _OUR_SEGMENTATION)
 
     def _pack(self) -> None:

@@ -98,6 +98,27 @@ def test_the_clip_names_nobody(made: Path) -> None:
     assert {str(image.get(name)) for name in ("PatientName", "PatientID", "PatientBirthDate")} == {""}
 
 
+@pytest.mark.parametrize(("coding", "lossy"), [("ffv1", ("00", None)), ("h264", ("01", "ISO_14496_10"))])
+def test_the_clip_says_whether_its_pixels_are_exact(
+    tmp_path: Path, coding: str, lossy: tuple[str, str | None]
+) -> None:
+    folder = make(record(tmp_path / "study.mcap", 4, coding=coding), tmp_path / "out")
+    image = pydicom.dcmread(folder / "clip.dcm")
+
+    assert (image.LossyImageCompression, image.get("LossyImageCompressionMethod")) == lossy
+    if lossy[1]:
+        assert float(image.LossyImageCompressionRatio) > 2
+
+
+def test_a_patient_s_name_is_not_quoted(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    source = original(tmp_path / "study.dcm")
+    source.PatientName = "UNCOMMON"
+    save(source, tmp_path / "study.dcm")
+    make(recorded(tmp_path / "study.mcap", [0, 2]), tmp_path / "out", of=tmp_path / "study.dcm")
+
+    assert not [str(each.message) for each in recwarn if "UNCOMMON" in str(each.message)]
+
+
 def original(path: Path) -> Any:
     made = dataset(clip(5), FrameTime=40.0, StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.3.4")
     made.SequenceOfUltrasoundRegions = [region(20, 10, 299, 219)]
