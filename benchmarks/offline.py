@@ -307,6 +307,8 @@ def _report(
         "target_ratio": TARGET,
         "daemon_cpu_ms_per_frame": spread([each.daemon_cpu_ms for each in rounds]),
         "engine_cpu_ms_per_frame": spread([each.engine_cpu_ms for each in rounds]),
+        # Where the engine alone fills every core, no ratio above this can be had.
+        "engine_share_of_cpu": spread([each.engine_cpu_ms / each.daemon_cpu_ms for each in rounds]),
         "decode_cpu_ms_per_frame": spread([each.decode_cpu_ms for each in rounds]),
         "stages_ms": {
             name: percentiles([each.stages[name] * 1e3 for each in inbox.arrivals]) for name in stages
@@ -349,6 +351,7 @@ def show(report: dict[str, Any], console: Console) -> None:
         "ratio with every core always busy": ("ceiling_ratio", ".3f"),
         "processor ms per frame": ("daemon_cpu_ms_per_frame", ".2f"),
         "processor ms per frame, the engine alone": ("engine_cpu_ms_per_frame", ".2f"),
+        "the engine's part of the processor time": ("engine_share_of_cpu", ".3f"),
         "processor ms per frame, decoding alone": ("decode_cpu_ms_per_frame", ".2f"),
     }
     for title, (key, form) in rows.items():

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from rich.progress import Progress
+from typer.testing import CliRunner
 
 pytest.importorskip("onnx", reason="the small model is made with the onnx package")
 
 from benchmarks import plot
+from benchmarks.command import bench
 from benchmarks.daemon import BenchError
 from benchmarks.offline import OfflineSettings, StudyKind, check_identity, draw, run_offline, show
 from tests.models.tiny import save, tiny_model
@@ -80,3 +82,15 @@ def test_a_frame_that_is_left_out_repeated_or_taken_for_another_is_refused(
 ) -> None:
     with pytest.raises(BenchError, match=said):
         check_identity([*GOOD[:3], wrong, GOOD[4]], fps=30)
+
+
+def test_a_study_of_another_kind_is_refused_with_what_is_known() -> None:
+    said = CliRunner().invoke(bench, ["offline", "--study", "tape"])
+    assert said.exit_code == 2
+    assert "--study is h264 or mcap, not 'tape'" in said.output
+
+
+def test_a_plot_of_another_format_is_refused_before_the_run() -> None:
+    said = CliRunner().invoke(bench, ["offline", "--plot", "plot.gif"])
+    assert said.exit_code == 2
+    assert "--plot writes .png or .html" in said.output
