@@ -35,7 +35,7 @@ _PROTOCOLS = ("udp", "tcp", "srt")
 _PURPOSES = {
     "train": "train, evaluate and export networks",
     "tensorrt": "run models on NVIDIA GPUs",
-    "formats": "read DICOM and OpenIGTLink, record MCAP",
+    "formats": "read DICOM, record and extract (MCAP, DICOM Segmentation, Parquet)",
 }
 _FOR_DEVELOPERS = "dev"
 
