@@ -236,7 +236,7 @@ class RecordConfig(_Section):
     pictures: bool = True
     """Keep the region's pixels; without them a recording can't be run again."""
     pixels: Literal["png", "ffv1", "h264"] = "png"
-    """How they are kept: png and ffv1 (a sixth smaller) lossless, h264 small and not exact."""
+    """How they are kept: png and ffv1 (a fifth smaller) lossless, h264 a tenth of it, not exact."""
 
 
 class OpenIGTLinkConfig(_Section):
