@@ -14,6 +14,7 @@ from benchmarks.plot import figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 _COLOURS = {
     OURS: "tab:blue",
@@ -151,6 +152,7 @@ def _draw_over_time(run: LiveRun, axes: "Axes") -> None:
     axes.set_ylabel("end to end, ms")
     axes.set_xlabel("seconds")
     axes.set_yscale("log")
+    _plain_numbers(axes.yaxis)
     axes.legend(loc="upper right", ncols=4)
 
 
@@ -172,9 +174,15 @@ def _draw_distribution(run: LiveRun, axes: "Axes") -> None:
         axes.text(deadline, 1.0, f" {deadline} ms", fontsize=8, va="top")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    _plain_numbers(axes.xaxis)
     axes.set_xlabel("ms")
     axes.set_ylabel("part of frames that took longer")
     axes.legend()
+
+
+def _plain_numbers(axis: "Axis") -> None:
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("{x:g}")
 
 
 def _draw_stages(report: dict[str, Any], axes: "Axes") -> None:
