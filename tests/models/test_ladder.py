@@ -231,7 +231,7 @@ def test_the_model_that_ships_is_judged() -> None:
 
 def test_a_daemon_takes_the_model_and_says_why(tmp_path: Path) -> None:
     with running("auto", "phantom:?width=96&height=96", XDG_CACHE_HOME=str(tmp_path)) as daemon:
-        daemon.wait_for(lambda: daemon.status()["ready"])
+        daemon.wait_for(lambda: daemon.status()["ready"], within_s=100)  # it measures first
         model = daemon.status()["model"]
     assert model["sha256"] == load_artifact(model["name"]).sha256
     assert "that ships" in model["chosen"]
