@@ -249,18 +249,15 @@ def test_metrics_and_status_tell_only_names_that_the_operator_chose(model: Path)
     assert not any("/" in str(value) for value in status["model"].values())
 
 
-@pytest.mark.parametrize("umask", ["000", "077"])
-def test_recordings_are_for_their_owner_only_whatever_the_umask(
-    model: Path, tmp_path: Path, umask: str
-) -> None:
+def test_recordings_are_for_their_owner_only_whatever_the_umask(model: Path, tmp_path: Path) -> None:
     def program(*arguments: str) -> list[str]:
-        return ["sh", "-c", f'umask {umask}; exec "$@"', "sh", *sonostream(*arguments)]
+        return ["sh", "-c", 'umask 000; exec "$@"', "sh", *sonostream(*arguments)]
 
     study, copy = tmp_path / "study.mcap", tmp_path / "copy.mcap"
     with running(model, PHANTOM, f"--record.path={study}", program=program) as daemon:
         daemon.wait_for(lambda: daemon.get("/readyz")[0] == 200)
         client = subprocess.Popen(program("record", daemon.address, str(copy)), stderr=subprocess.DEVNULL)
-        daemon.wait_for(lambda: copy.exists() and copy.stat().st_size > 10_000)
+        daemon.wait_for(lambda: copy.exists() and copy.stat().st_size > 0)
         client.terminate()
         client.wait(15)
 
