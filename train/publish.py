@@ -1,11 +1,14 @@
-"""Makes a model that ships: calibrates a checkpoint, exports it, scores the file, writes its card.
+"""Makes a model that ships out of a run: exports its weights, scores the file, writes its card.
 
-`python -m train.publish CHECKPOINT --data PATH --artifact models/zoo/default.onnx --version 1`
+`python -m train.publish RUN --data PATH --artifact models/zoo/default.onnx --version 2`
 """
 
+import csv
 import datetime as dt
 import shutil
 import tempfile
+import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,65 +16,43 @@ import msgspec
 import numpy as np
 import typer
 
-import models
-from models.artifact import InputSize, ModelCard, TrainingData
-from models.export import export, replace_card
-from models.networks.cost import count_gmacs, count_parameters
-from models.runtimes import load
-from train import checkpoint, splits
-from train.busi import divide, read_busi
-from train.calibration import temperature
-from train.data import Images, read_images
-from train.evaluate import evaluate, load_phantom
+from models.artifact import ArtifactError, ModelCard, TrainingData
+from models.checkpoint import read_checkpoint
+from models.export import ExportError, export, replace_card
+from models.networks.registry import ModelError
+from models.runtimes import EngineError, load
+from train.data import DataError, Images
+from train.evaluate import evaluate, load_heldout, load_phantom
 from train.page import write_page
 from train.run import TRAIN_MIXTURE
-from train.validation import predict
-
-INNER_FRACTION = 0.15
-INNER_SEED = 1
-INTENDED_USE = "Research only. Not a medical device; not for diagnosis or any decision about a patient."
 
 
-def publish(path: Path, data: Path, artifact: Path, version: str, cache: Path) -> ModelCard:
-    """Export a checkpoint's best averaged weights with a card that holds their figures.
+def publish(run: Path, data: Path, artifact: Path, version: str, cache: Path) -> ModelCard:
+    """Export the best weights of a run's only fold with a card that holds their figures.
 
-    The temperature is fitted on the inner validation split, the figures come from the held-out part, through
-    the file itself in its fastest engine.
+    The temperature was fitted on the validation part of the run; the figures come from BUSI's held-out part,
+    through the file itself in its fastest engine.
 
-    :raises CheckpointError: if the checkpoint cannot be read.
-    :raises DataError: if the data set cannot be read.
+    :raises DataError: if the data set cannot be read, or the run is not whole.
     :raises ExportError: if the file differs from the network.
+    :raises ModelError: if the checkpoint cannot be read.
     """
-    state = checkpoint.load(path)
-    network = models.create(state["network"], **_options(state["options"]))
-    network.load_state_dict(state.get("best") or state.get("averaged") or state["weights"])
-    network.eval()
-    development, heldout = divide(read_busi(data))
-    rest, inner = splits.split(development, INNER_FRACTION, INNER_SEED)
-    validation = read_images(inner, network.size[0])
-    logits = predict(network, validation).logits
-    assert logits is not None  # an artifact classifies
-    scale = temperature(logits, validation.labels)
-    synthetic = load_phantom(network.size[0], cache)
-    card = ModelCard(
+    checkpoint = _only(run)
+    network, card = read_checkpoint(checkpoint)
+    counts = _parts(run, int(checkpoint.parent.name.removeprefix("fold-")))
+    real, synthetic = load_heldout(data, network.size[0]), load_phantom(network.size[0], cache)
+    recipe = tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8"))
+    card = msgspec.structs.replace(
+        card,
         name=artifact.stem,
         version=version,
-        network=state["network"],
-        classes=network.classes,
-        input=InputSize(height=network.size[0], width=network.size[1], channels=network.in_channels),
-        training_data=_training_data(len(rest), len(inner), len(heldout)),
+        training_data=_training_data(counts, len(real)),
         date=dt.datetime.now(dt.UTC).date().isoformat(),
-        metrics={},
-        temperature=round(scale, 4),
-        precision="fp32",
-        intended_use=INTENDED_USE,
-        parameters=count_parameters(network),
-        gmacs=round(count_gmacs(network)[0], 3),
-        notes=f"options {state['options']}, recipe {state['recipe']['name']}, {state['step']} steps",
+        notes=f"options {network.options}, {_said(run, recipe)}",
     )
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / artifact.name
-        export(network, card, draft, _some_frames(validation, synthetic))
+        export(network, card, draft, _some_frames(real, synthetic))
         with load(draft, max_batch=8) as session:
             engine = session.description
             figures = evaluate(session, data, cache)
@@ -82,17 +63,46 @@ def publish(path: Path, data: Path, artifact: Path, version: str, cache: Path) -
     return card
 
 
-def _options(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+def _only(run: Path) -> Path:
+    found = sorted(run.glob("fold-*/best.pt"))
+    if len(found) != 1:
+        raise DataError(f"{run} holds {len(found)} trained folds; give a run of one: --fold N")
+    return found[0]
 
 
-def _training_data(trained: int, chosen: int, heldout: int) -> tuple[TrainingData, ...]:
+def _parts(run: Path, fold: int) -> Counter[str]:
+    """Count the images of a fold's parts."""
+    try:
+        with (run / "folds.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise DataError(f"cannot read {run / 'folds.csv'}: {error.strerror}; name a run's folder") from None
+    return Counter(
+        "test"
+        if row["fold"] == str(fold)
+        else "validation"
+        if str(fold) in row["validation_of"].split()
+        else "train"
+        for row in rows
+        if row["fold"]
+    )
+
+
+def _said(run: Path, recipe: dict[str, Any]) -> str:
+    last = (next(run.glob("fold-*/epochs.jsonl"))).read_text(encoding="utf-8").splitlines()[-1]
+    steps, elapsed_s = (msgspec.json.decode(last)[key] for key in ("step", "elapsed_s"))
+    batch = recipe["train"]["batch"]
+    return f"recipe {recipe['name']}, {steps} steps of {batch} images in {elapsed_s / 60:.0f} minutes"
+
+
+def _training_data(counts: Counter[str], heldout: int) -> tuple[TrainingData, ...]:
     return (
         TrainingData(
             name="BUSI (Al-Dhabyani, Gomaa, Khaled, Fahmy, Data in Brief 28 (2020) 104863)",
             licence="CC BY 4.0 (its article's; the archive itself states none)",
-            note=f"{trained} images trained on, {chosen} to choose the checkpoint and the temperature, "
-            f"{heldout} held out; near-duplicates grouped, groups with contradictory labels left out",
+            note=f"{counts['train']} images trained on, {counts['validation']} to choose the checkpoint and "
+            f"the temperature, {counts['test']} in a fold of its own, {heldout} held out; near-duplicates "
+            "grouped, groups with contradictory labels left out",
         ),
         TrainingData(
             name="sonostream phantom",
@@ -108,14 +118,18 @@ def _some_frames(*sets: Images) -> np.ndarray:
 
 
 def command(
-    path: Annotated[Path, typer.Argument(help="Checkpoint of `sonostream train`.")],
+    run: Annotated[Path, typer.Argument(help="Folder of `sonostream train --fold N`.")],
     data: Annotated[Path, typer.Option(help="Folder of BUSI.")],
     artifact: Annotated[Path, typer.Option(help="The .onnx file to write.")],
     version: Annotated[str, typer.Option(help="Version of the model.")],
     cache: Annotated[Path, typer.Option(help="Where rendered pictures are kept.")] = Path(".cache"),
 ) -> None:
-    """Publish a checkpoint: the .onnx file and, beside it, its card as a page."""
-    card = publish(path, data, artifact, version, cache)
+    """Publish a run: the .onnx file and, beside it, its card as a page."""
+    try:
+        card = publish(run, data, artifact, version, cache)
+    except (ArtifactError, DataError, EngineError, ExportError, ModelError) as error:
+        typer.echo(f"train.publish: {error}", err=True)
+        raise typer.Exit(2) from None
     page = write_page(card, f"sonostream evaluate {card.name} --data PATH_OF_BUSI")
     artifact.with_suffix(".md").write_text(page)
     print(page)
