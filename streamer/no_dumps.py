@@ -1,7 +1,6 @@
 """A crash leaves no picture behind: no dump of this process's memory is written."""
 
 import ctypes
-import faulthandler
 import sys
 
 _PR_SET_DUMPABLE = 4  # of <linux/prctl.h>
@@ -9,8 +8,6 @@ _PR_SET_DUMPABLE = 4  # of <linux/prctl.h>
 
 def forbid_dumps() -> None:
     """Keep this process's memory out of core files and crash reporters; for commands that hold pictures."""
-    # Its report names places in the code, no values; but where it goes is for the operator to choose.
-    faulthandler.disable()
     if sys.platform == "win32":
         return
     import resource

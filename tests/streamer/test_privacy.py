@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from streamer.client import Subscriber
+from streamer.config import ConfigError, load_config
 from streamer.frame import Pixels
 from streamer.openigtlink_messages import (
     HEADER_BYTES,
@@ -25,6 +26,7 @@ from streamer.openigtlink_messages import (
     parse_image,
     take_pixels,
 )
+from streamer.sources.registry import without_credentials
 from streamer.view import Viewer
 from tests.models.tiny import save as save_model
 from tests.models.tiny import tiny_model
@@ -297,3 +299,25 @@ def test_the_watch_for_calls_sees_one() -> None:
     )
 
     assert "CALLS socket.connect" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://nurse:p@ss@10.0.0.1/live?a=1", "rtsp://***@10.0.0.1/live?a=1"),
+        ("srt://host:1?passphrase=abc&latency=3", "srt://host:1?passphrase=***&latency=3"),
+        ("http://host/s?Token=abc", "http://host/s?Token=***"),
+        ("phantom:?seed=3&fps=30", "phantom:?seed=3&fps=30"),
+        ("zmq+tcp://127.0.0.1:5?mode=sub&topic=left", "zmq+tcp://127.0.0.1:5?mode=sub&topic=left"),
+    ],
+)
+def test_an_address_is_shown_without_what_is_secret_in_it(address: str, shown: str) -> None:
+    assert without_credentials(address) == shown
+
+
+def test_a_mistyped_address_is_refused_without_its_password() -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config(sources=(f"rtps://{USER}:{PASSWORD}@10.0.0.1/live",), environment={})
+
+    assert "rtps" in str(refused.value)
+    assert PASSWORD not in str(refused.value)

@@ -248,3 +248,31 @@ def received(subscriber: Subscriber) -> Received:
     while not isinstance(message := subscriber.receive(10), Received):
         assert message is not None, "nothing arrived within ten seconds"
     return message
+
+
+def test_a_result_that_an_event_pushes_out_is_counted() -> None:
+    config = SourceConfig(uri="phantom:", name="probe")
+    feed = Feed(config, FeedConfig(), bell=threading.Condition(), tell=lambda *_: None, open_it=opener())
+    publisher = Publisher("tcp://127.0.0.1:*")  # not started: nothing leaves it
+    try:
+        offered = 0
+        while not publisher.dropped:
+            publisher.offer(result(offered))
+            offered += 1
+        publisher.tell(feed, "lost", "")
+        assert publisher.dropped == 2
+    finally:
+        publisher.stop()
+
+    assert publisher.dropped == offered + 1  # the event, which nobody heard either, with them
+
+
+def test_a_result_that_cannot_be_sent_costs_itself_and_not_the_publisher(publisher: Publisher) -> None:
+    with Subscriber(publisher.address) as subscriber:
+        joined(publisher, subscriber, result)
+        publisher.offer(result(1, dropped={"superseded": object()}))
+        publisher.offer(result(2))
+
+        assert received_from(subscriber) == 2
+
+    assert publisher.dropped == 1
