@@ -178,13 +178,14 @@ class _SharedBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         wide = x.float()
-        count = wide.numel() / wide.shape[1]
-        sums = torch.stack([wide.sum(dim=(0, 2, 3)), wide.square().sum(dim=(0, 2, 3))])
-        mean, square = _Sum.apply(sums) / (count * dist.get_world_size())  # type: ignore[no-untyped-call]
-        variance = (square - mean.square()).clamp_min(0)
-        self._track(mean.detach(), variance.detach(), count * dist.get_world_size())
+        count = wide.numel() / wide.shape[1] * dist.get_world_size()
+        mean = _Sum.apply(wide.sum(dim=(0, 2, 3))) / count  # type: ignore[no-untyped-call]
+        # Not the mean square less the squared mean: their difference would be mostly rounding.
+        centred = wide - mean.view(1, -1, 1, 1)
+        variance = _Sum.apply(centred.square().sum(dim=(0, 2, 3))) / count  # type: ignore[no-untyped-call]
+        self._track(mean.detach(), variance.detach(), count)
         scale = (variance + self.eps).rsqrt() * self.weight
-        y: Tensor = wide * scale.view(1, -1, 1, 1) + (self.bias - mean * scale).view(1, -1, 1, 1)
+        y: Tensor = centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
         return y.to(x.dtype)
 
     def _track(self, mean: Tensor, variance: Tensor, count: float) -> None:
