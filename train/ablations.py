@@ -26,7 +26,8 @@ from train.data import DataError
 from train.fold import network_options
 from train.objectives import ObjectiveError, make_objective
 from train.recipe import RecipeError, load_recipe
-from train.run import Request, resolve_recipe, run
+from train.request import Request
+from train.run import resolve_recipe, run
 from train.sets import read
 from train.watch import RunError, TrainingError
 

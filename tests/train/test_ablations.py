@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from train import ablations
 from train.ablations import Row, as_markdown, plan_row, tabulate, train_row
 from train.recipe import load_recipe
-from train.run import Request
+from train.request import Request
 from train.watch import RunError
 
 SLIM = {"widths": [8, 8, 16], "bridge": 16, "key_channels": 8}

@@ -12,7 +12,7 @@ from train.ablations import Row, ablations, plan_row
 from train.fold import network_options
 from train.objectives import ObjectiveError, make_objective
 from train.recipe import RecipeError, load_recipe, paper_recipes
-from train.run import Request
+from train.request import Request
 from train.stages import plan
 
 # As printed: optimiser, rate, betas, weight decay, batch, epochs, schedule.

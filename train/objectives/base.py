@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
+import torch
 import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor, nn
@@ -85,15 +86,16 @@ def lesion_log_odds(logits: Tensor, channel: int) -> Tensor:
     """Log-odds of the lesion against everything else.
 
     :param logits: N x R x H x W; one channel is the log-odds itself, more are a softmax's.
-    :param channel: which of the R is the lesion.
+    :param channel: which of the R is the lesion; -1 is the last.
     :return: N x H x W, at least in FP32.
     """
     logits = full_precision(logits)
-    lesion = logits[:, channel]
-    if logits.shape[1] == 1:
-        return lesion
-    others = [index for index in range(logits.shape[1]) if index != channel % logits.shape[1]]
-    return lesion - logits[:, others].logsumexp(dim=1)
+    count = logits.shape[1]
+    if count == 1:
+        return logits[:, 0]
+    channel %= count
+    others = torch.cat([logits[:, :channel], logits[:, channel + 1 :]], dim=1)
+    return logits[:, channel] - others.logsumexp(dim=1)
 
 
 def mask_terms(log_odds: Tensor, target: Tensor) -> Tensor:
