@@ -1,5 +1,6 @@
 """What a model says of a set of images, asked through any engine, kept in a file."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,20 +75,28 @@ def ask_network(network: Network, images: Images, *, temperature: float = 1.0, b
 
 
 def save_answers(path: Path, answers: Answers, images: Images) -> None:
-    """Keep answers with the images they are about; at every instant `path` is whole or absent."""
+    """Keep answers with the images they are about; at every instant `path` is whole or absent.
+
+    :raises DataError: if the file cannot be written.
+    """
     partial = path.with_suffix(".partial.npz")
     kept = {name: getattr(images, name) for name in _KEPT}
-    np.savez_compressed(
-        partial,
-        names=np.array(images.names),
-        sources=np.array(images.sources),
-        lesion=answers.lesion,
-        classes=answers.classes,
-        temperature=np.array(answers.temperature),
-        segments=np.array(answers.segments),
-        **kept,
-    )
-    partial.replace(path)
+    try:
+        np.savez_compressed(
+            partial,
+            names=np.array(images.names),
+            sources=np.array(images.sources),
+            lesion=answers.lesion,
+            classes=answers.classes,
+            temperature=np.array(answers.temperature),
+            segments=np.array(answers.segments),
+            **kept,
+        )
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def load_answers(path: Path) -> tuple[Answers, Images]:

@@ -89,8 +89,9 @@ def evaluate_command(
             typer.echo(f"report: {out / 'report.html'}")
         if output is not None:
             output.write_text(json.dumps(_as_json(model, report), indent=1))
-    except OSError as error:
-        typer.echo(f"sonostream evaluate: cannot write {error.filename}: {error.strerror}", err=True)
+    except (DataError, OSError) as error:
+        said = str(error) if isinstance(error, DataError) else f"cannot write {output}: {error.strerror}"
+        typer.echo(f"sonostream evaluate: {said}", err=True)
         raise typer.Exit(2) from None
 
 

@@ -153,6 +153,18 @@ def test_data_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "does not exist" in said
 
 
+def test_a_folder_that_cannot_be_written_is_named(weights: Path, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file, where the folder should be")
+
+    status, said = evaluate(
+        weights, "--data", "phantom:3", "--no-synthetic", "--cache", cache, "--out", tmp_path / "out"
+    )
+
+    assert status == 2
+    assert "cannot write" in said
+    assert "results.json" in "".join(said.split())
+
+
 def test_figures_do_not_depend_on_how_many_images_are_asked_at_once(weights: Path) -> None:
     from models.runtimes import load
     from train.answers import ask, ask_network

@@ -147,6 +147,15 @@ def test_a_run_that_tested_nothing_has_no_report(tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_report_that_cannot_be_written_says_so(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "report.html").unlink()
+    (copy / "report.html").mkdir()  # in its way
+    with pytest.raises(DataError, match=r"cannot write .*report\.html: "):
+        write(copy)
+    assert not list(copy.glob("*.partial"))
+
+
 class Averaging(Network):
     """One convolution, its mean over the picture, one weight per class: Grad-CAM is the CAM of its map."""
 

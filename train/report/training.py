@@ -15,7 +15,15 @@ from train.metrics import Bin, mean_sd, reliability
 from train.report.compare import compare
 from train.report.part import Part, as_json, is_synthetic, show
 from train.report.run import Fold, Run, read_run
-from train.report.write import SCHEMA, FoldRow, Folds, Report, spread, write_report
+from train.report.write import (
+    SCHEMA,
+    FoldRow,
+    Folds,
+    Report,
+    replace_file,
+    spread,
+    write_report,
+)
 from train.scores import Positive, Scores, score
 
 _UNKNOWN = "not recorded"
@@ -30,7 +38,7 @@ def write(run: Path, *, positive: Positive = "malignant") -> None:
 
     :param run: the run's folder.
     :param positive: the class that sensitivity is of; RMTL-Net counts benign.
-    :raises DataError: if no fold has answers, or a file cannot be read.
+    :raises DataError: if no fold has answers, or a file cannot be read or written.
     """
     kept = read_run(run)
     network = _network(kept.folds[0])
@@ -100,7 +108,7 @@ def write(run: Path, *, positive: Positive = "malignant") -> None:
     for fold, scores in zip(kept.folds, scored, strict=True):
         one = Part(f"fold {fold.number}", protocol, fold.answers, fold.images, scores)
         text = json.dumps({"schema": SCHEMA, "kind": "fold", "parts": [as_json(one)]}, indent=1)
-        (fold.folder / "results.json").write_text(text + "\n", encoding="utf-8")
+        replace_file(fold.folder / "results.json", text + "\n")
 
 
 def _pool(folds: list[Fold]) -> tuple[Answers, Images]:

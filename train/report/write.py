@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from models.checkpoint import INTENDED_USE
 from models.networks.base import Network
+from train.data import DataError
 from train.metrics import MeanSd, Roc
 from train.report import charts
 from train.report.compare import Comparison
@@ -78,17 +80,31 @@ class Report(NamedTuple):
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """Write report.html and results.json into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write report.html and results.json into a folder.
+
+    :raises DataError: if they cannot be written.
+    """
     made = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    _replace(folder / "results.json", json.dumps(_results(report, made), indent=1, allow_nan=False) + "\n")
-    _replace(folder / "report.html", _page(report, made))
+    replace_file(
+        folder / "results.json", json.dumps(_results(report, made), indent=1, allow_nan=False) + "\n"
+    )
+    replace_file(folder / "report.html", _page(report, made))
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
+    """Write a text file; at every instant it is the old one whole or the new one whole.
+
+    :raises DataError: if it cannot be written.
+    """
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _results(report: Report, made: str) -> dict[str, Any]:
