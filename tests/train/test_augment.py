@@ -41,7 +41,13 @@ def chance(seed: int, first: int = 0, own: int = COUNT) -> Chance:
 
 def everything() -> Strength:
     live = load_recipe("live", "mtl_oca").augment
-    more: dict[str, object] = {"quarter_turns": True, "vertical_flip": 0.5, "crop": 0.6, "median_share": 0.3, "lift": 0.3}
+    more: dict[str, object] = {
+        "quarter_turns": True,
+        "vertical_flip": 0.5,
+        "crop": 0.6,
+        "median_share": 0.3,
+        "lift": 0.3,
+    }
     return live.model_copy(update={**more, "brightness": 0.1})
 
 

@@ -101,9 +101,7 @@ def test_a_run_cannot_go_on_with_other_settings_or_where_none_is(
     assert "holds no run to continue; leave out --resume" in output
 
 
-def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(
-    whole: Path, cache: Path, tmp_path: Path
-) -> None:
+def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(whole: Path, cache: Path, tmp_path: Path) -> None:
     """Killed in its second epoch, which alone is lost."""
     out = tmp_path / "killed"
     words = arguments(out, cache, "--fold", "2")
