@@ -93,7 +93,11 @@ def running_daemon(uris: Sequence[str], flags: Mapping[str, object]) -> Iterator
     command = [sys.executable, "-m", "streamer", "run", *uris]
     command += [f"--{key}={value}" for key, value in settings.items()]
     started = time.monotonic()
-    with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, stderr=said) as process:
+    # In a session of its own: Ctrl-C is the benchmark's to deal with, which then stops the daemon.
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(command, stderr=said, start_new_session=True) as process,
+    ):
 
         def check() -> None:
             if process.poll() is not None:

@@ -78,7 +78,6 @@ class _Sender:
         """When frame 0 of each life was due, on CLOCK_MONOTONIC."""
         self.deaths = 0
         self._process: subprocess.Popen[str] | None = None
-        self.begin()
 
     @property
     def uri(self) -> str:
@@ -93,7 +92,7 @@ class _Sender:
             f"--port={self.port}",
             f"--clip={self._clip}",
         ]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
         output = self._process.stdout
         assert output is not None
         if output.readline().strip() != "ready":
@@ -203,6 +202,7 @@ def run_soak(settings: SoakSettings, progress: Progress) -> dict[str, Any]:
         senders = [_Sender(clip) for _ in range(settings.sources)]
         for sender in senders:
             stack.callback(sender.kill)
+            sender.begin()
         flags = {
             "model.artifact": settings.artifact,
             "model.runtime": settings.runtime,
