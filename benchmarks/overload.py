@@ -104,7 +104,7 @@ def run_overload(settings: OverloadSettings, progress: Progress) -> dict[str, An
             "precision": model.precision,
             "sha256": model.sha256,
         },
-        "capacity_fps": round(capacity, 2),
+        "capacity_fps": round(capacity, 4),
         **_tables(load, sources, None),
         "repeats": repeats,
     }
