@@ -25,6 +25,8 @@ from streamer.sources.libav_srt import SrtRelay
 # About ten seconds of packets, or this many bytes of raw pictures: whoever is further behind starts afresh.
 _MAX_WAITING = 300
 _MAX_WAITING_BYTES = 256 << 20
+# Whoever is so far behind goes on with the newest picture that needs no other, as soon as there is one.
+_BEHIND_S = 1.0
 # A stream joined midway is undecodable up to its next key frame; past this long it is not joining any more.
 _JOINING_S = 10.0
 # From here on libav cuts an MPEG-TS packet into pieces.
@@ -94,6 +96,7 @@ class LiveSource(Source):
         self._end: SourceError | None = None
         self._ended = False
         self._arrivals: SimpleQueue[VideoPacket | SourceError | None] = SimpleQueue()
+        self._waiting: deque[VideoPacket | SourceError | None] = deque()
         self._frames: deque[av.VideoFrame] = deque()
         self._pump = Thread(target=self._read_packets, name=f"packets of {name}", daemon=True)
         self._pump.start()
@@ -107,15 +110,42 @@ class LiveSource(Source):
                 raise self._end
             if self._ended:
                 return None
-            try:
-                arrival = self._arrivals.get(timeout=self._timeout_s)
-            except Empty:
-                arrival = SourceLost(f"{self._name} delivered nothing for {self._timeout_s:g} s")
+            arrival = self._next()
             if isinstance(arrival, av.Packet):
                 self._decode(arrival)
             elif not self._closed.is_set():
                 self._ended, self._end = True, arrival
         return None
+
+    def _next(self) -> "VideoPacket | SourceError | None":
+        """Wait for a packet, or for the end; packets that a later key frame makes useless are passed over."""
+        waiting = self._waiting
+        try:
+            if not waiting:
+                waiting.append(self._arrivals.get(timeout=self._timeout_s))
+            while True:
+                waiting.append(self._arrivals.get_nowait())
+        except Empty:
+            pass
+        if not waiting:
+            return SourceLost(f"{self._name} delivered nothing for {self._timeout_s:g} s")
+        first = waiting[0]
+        late = isinstance(first, av.Packet) and _age_s(first) > _BEHIND_S
+        if late and self._joined and (passed := self._newest_key()):
+            for _ in range(passed):
+                waiting.popleft()
+            raise SourceInvalidFrame(
+                f"{self._name} comes faster than it is decoded: {passed} frames left out"
+            )
+        return waiting.popleft()
+
+    def _newest_key(self) -> int:
+        """Find how many packets wait before the newest key frame."""
+        for place in range(len(self._waiting) - 1, 0, -1):
+            packet = self._waiting[place]
+            if isinstance(packet, av.Packet) and packet.is_keyframe:
+                return place
+        return 0
 
     def close(self) -> None:
         """Release the device or connection; at once, or as soon as libav comes back from a read."""
@@ -134,7 +164,7 @@ class LiveSource(Source):
                 stamp = self._stamp(packet, self._closed)
                 packet.opaque = stamp
                 self._arrivals.put(packet)
-                waiting = self._arrivals.qsize()
+                waiting = self._arrivals.qsize() + len(self._waiting)
                 if waiting > _MAX_WAITING or waiting * packet.size > _MAX_WAITING_BYTES:
                     end = SourceLost(
                         f"{self._name} comes faster than it is decoded: ask for a smaller picture"
@@ -208,6 +238,11 @@ def low_latency_decoder(stream: av.VideoStream) -> av.VideoCodecContext:
     codec.copy_opaque = True
     codec.options = {"max_pixels": str(MAX_PIXELS)}
     return codec
+
+
+def _age_s(packet: "VideoPacket") -> float:
+    stamp = packet.opaque
+    return (time.monotonic_ns() - stamp.monotonic) * 1e-9 if isinstance(stamp, Stamp) else 0.0
 
 
 def _holds_one_picture(packet: "VideoPacket", codec: str) -> bool:

@@ -25,8 +25,9 @@ from streamer.sources import (
     open_source,
 )
 from streamer.sources.libav_errors import shown_url
+from streamer.sources.libav_live import LiveSource
 from tests.programs import require_program
-from tests.streamer.sources.clips import encode, number_of, numbered
+from tests.streamer.sources.clips import encode, number_of, numbered, numbers
 
 PATIENT = SourceOptions(timeout_s=8)
 
@@ -218,6 +219,25 @@ def test_pictures_that_arrive_in_pieces_are_put_together(tmp_path: Path) -> None
         numbers = [number_of(frame.pixels) for frame in read_frames(source, 30)]
 
     assert set(np.diff(numbers[2:]) % 50) == {1}
+
+
+def test_a_reader_that_falls_behind_goes_on_with_the_newest_key_frame(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A clip read as if it were live comes at once: the reader is behind from the first frame on.
+    source = LiveSource(av.open(str(clip)), "probe", timeout_s=8, may_end=True)
+    first = source.read()
+    source._pump.join()
+    monkeypatch.setattr("streamer.sources.libav_live._BEHIND_S", 0.0)
+
+    with source:
+        with pytest.raises(SourceInvalidFrame, match="faster than it is decoded: 39 frames left out"):
+            source.read()
+        after = numbers(source)
+
+    assert first is not None
+    assert number_of(first.pixels) == 0
+    assert after == list(range(40, 50))
 
 
 def test_a_sender_that_goes_away_is_a_loss(clip: Path) -> None:
