@@ -84,7 +84,7 @@ def _parts(run: Path, fold: int) -> Counter[str]:
         if str(fold) in row["validation_of"].split()
         else "train"
         for row in rows
-        if row["fold"]
+        if row["fold"].isdecimal()  # else left out
     )
 
 
