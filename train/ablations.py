@@ -91,7 +91,7 @@ def plan_row(
     own += [f"{name}={_toml(value)}" for name, value in row.settings.items()]
     recipe = resolve_recipe(load_recipe("paper", row.network, [*own, *settings]))
     with torch.device("meta"):
-        network = build(row.network, **network_options(recipe))
+        network = build(row.network, **network_options(recipe, row.network))
     make_objective(network, recipe.objective.name, recipe.objective.options)
     file = card(row.network).weights
     request = common._replace(

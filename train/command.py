@@ -42,7 +42,7 @@ def train_command(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, artifact, report.")],
-    model: Annotated[str, typer.Option(help="Network, as listed by `sonostream models`.")] = "mtl_oca",
+    model: Annotated[str, typer.Option(help="Network, as listed by `sonostream models`.")] = "sonolite",
     recipe: Annotated[
         str, typer.Option(help="`live` (for streams), `paper` (the network's own), or a TOML file.")
     ] = "live",

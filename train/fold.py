@@ -8,7 +8,7 @@ import torch
 from lightning_fabric import Fabric
 
 from models.networks.base import Network
-from models.networks.registry import build, create
+from models.networks.registry import build, card, create
 from train import checkpoint
 from train.answers import ask_network, save_answers
 from train.batch import UNKNOWN
@@ -65,15 +65,21 @@ def create_network(setup: Setup, fold: int) -> Network:
     :raises ModelError: if there is no such network or option, or the weights do not fit.
     """
     torch.manual_seed(mix(setup.seed, "weights", fold))
-    options = network_options(setup.recipe)
+    options = network_options(setup.recipe, setup.model)
     if setup.weights is None:
         return build(setup.model, **options)
     return create(setup.model, weights=setup.weights, **options)
 
 
-def network_options(recipe: Recipe) -> dict[str, Any]:
-    """Options of the network as `models.create` takes them: TOML's lists are its tuples."""
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in recipe.network.items()}
+def network_options(recipe: Recipe, network: str) -> dict[str, Any]:
+    """Options of the network as `models.create` takes them: TOML's lists are its tuples.
+
+    A number of classes is for networks that classify: it says nothing to the others.
+    """
+    options = {name: tuple(v) if isinstance(v, list) else v for name, v in recipe.network.items()}
+    if "num_classes" in card(network).preset:
+        options.pop("num_classes", None)
+    return options
 
 
 def train_fold(

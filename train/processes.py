@@ -4,6 +4,7 @@ The loss is computed on the whole batch in every process, from everyone's output
 a batch stays one; gradients flow back to the process's own rows and are added up.
 """
 
+import atexit
 import logging
 import os
 import warnings
@@ -43,6 +44,8 @@ def make_fabric(*, bf16: bool, accelerator: str = "auto") -> Fabric:
         )
         if everywhere > 1:
             fabric.launch()
+            # Its threads must be gone before the interpreter is: else the process aborts at its end.
+            atexit.register(torch.distributed.destroy_process_group)
     return fabric
 
 

@@ -60,7 +60,7 @@ def test_every_published_network_has_its_papers_recipe_and_objective() -> None:
     for name, path in paper_recipes().items():
         recipe = load_recipe("paper", name)
         with torch.device("meta"):
-            net = build(name, **network_options(recipe))
+            net = build(name, **network_options(recipe, name))
         settings = {"gamma": 0.0} if recipe.objective.name == "acsnet" else {}
         make_objective(net, recipe.objective.name, {**recipe.objective.options, **settings})
         assert recipe.name == "paper", path
@@ -114,3 +114,10 @@ def test_a_setting_that_a_row_does_not_know_is_refused_before_anything_is_traine
         plan_row("mtl_oca", row, common(tmp_path), settings=["objective.gamma=0"])
     with pytest.raises(RecipeError, match="there is no key train.epoch"):
         plan_row("mtl_oca", row, common(tmp_path), settings=["train.epoch=1"])
+
+
+def test_the_live_recipe_serves_networks_of_one_task_too() -> None:
+    for name in ("unet", "resnet18", "sonolite"):
+        with torch.device("meta"):
+            net = build(name, **network_options(load_recipe("live", name), name))
+        assert len(net.classes) in (0, 3)
