@@ -1,0 +1,34 @@
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "ACCURACY.md").read_text()
+STORED = ROOT / "benchmarks" / "results" / "busi" / "default"
+FIGURES = ("dice", "missed", "false_positives", "auc", "accuracy", "calibration_error")
+
+
+def rows() -> dict[str, list[str]]:
+    found = re.findall(r"^\| ([^|]+) \| ((?:\d\.\d{3} \| ?){6})$", PAGE, re.MULTILINE)
+    return {name: figures.split(" | ")[:6] for name, figures in ((n, f.rstrip(" |")) for n, f in found)}
+
+
+def test_the_accuracy_page_shows_the_stored_figures() -> None:
+    changes = json.loads((STORED / "shifts.json").read_text())["changes"]
+    parts = list(json.loads((STORED / "evaluation.json").read_text())["results"].values())
+    shown = rows()
+
+    assert len(shown) == len(changes) + len(parts)
+    for name, figures in changes.items():
+        assert shown[name] == [f"{figures[key]:.3f}" for key in FIGURES]
+    for figures, part in zip(list(shown.values()), parts, strict=False):
+        assert figures == [f"{part[key]['value']:.3f}" for key in FIGURES]
+
+
+def test_the_stored_figures_are_those_of_the_model_that_ships() -> None:
+    card = (ROOT / "models" / "zoo" / "default.md").read_text()
+    (first, *_) = json.loads((STORED / "evaluation.json").read_text())["results"].values()
+
+    for name, key in (("Dice, lesions", "dice"), ("AUC, malignant against benign", "auc")):
+        low, high = first[key]["interval_95"]
+        assert f"| {name} | {first[key]['value']:.3f} [{low:.3f}, {high:.3f}]" in card
