@@ -42,9 +42,9 @@ def export_command(
     triton: Annotated[Path | None, typer.Option(help="Write a Triton model repository here.")] = None,
     max_batch: Annotated[int, typer.Option(min=1, max=64, help="Of the engine and of the repository.")] = 4,
     temperature: Annotated[
-        float,
-        typer.Option(min=0.05, max=20, help="Divides the class logits; 1 leaves probabilities as trained."),
-    ] = 1.0,
+        float | None,
+        typer.Option(min=0.05, max=20, help="Divides the class logits; the checkpoint's own if left out."),
+    ] = None,
     allow_drift: Annotated[
         bool, typer.Option("--allow-drift", help="Write a file that drifts past its bound; its card says so.")
     ] = False,
@@ -61,7 +61,9 @@ def export_command(
     console = Console()
     try:
         network, card = read_checkpoint(checkpoint)
-        trained = Checkpoint(network, msgspec.structs.replace(card, temperature=temperature))
+        if temperature is not None:
+            card = msgspec.structs.replace(card, temperature=temperature)
+        trained = Checkpoint(network, card)
         frames = _frames(trained, calibrate)
         artifact, rows = export_as(
             trained,

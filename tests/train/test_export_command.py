@@ -28,7 +28,8 @@ pytestmark = [
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = small_network()
     path = tmp_path_factory.mktemp("run") / "last.pt"
-    torch.save({"network": network.name, "options": network.options, "best": network.state_dict()}, path)
+    state = {"network": network.name, "options": network.options, "temperature": 1.5}
+    torch.save({**state, "best": network.state_dict()}, path)
     return path
 
 
@@ -63,6 +64,13 @@ def test_a_checkpoint_becomes_a_file_with_its_parity(
     assert {row["runtime"] for row in card.parity} >= {"onnxruntime"}
     assert all(row["frames"] == 3 and row["within"] for row in card.parity if row["precision"] == "fp32")
     assert (repository / "mtl_oca" / "1" / "model.onnx").read_bytes() == path.read_bytes()
+
+
+def test_a_checkpoints_calibration_is_kept(checkpoint: Path, tmp_path: Path) -> None:
+    status, said = run(checkpoint, "-o", tmp_path / "lesion.onnx")
+
+    assert status == 0, said
+    assert load_artifact(tmp_path / "lesion.onnx").card.temperature == 1.5
 
 
 def test_int8_is_calibrated_and_says_what_it_is_for(checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
