@@ -113,7 +113,9 @@ class DrawnFeed:
         self.number = 0
         self._rate_hz = rate_hz
         self._socket = zmq.Context.instance().socket(zmq.PUB)
-        self._socket.setsockopt(zmq.LINGER, 0)
+        # As the daemon has it. With 0, libzmq 4.3 aborts the process where a subscriber leaves amid a message
+        # just then (session_base.cpp, clean_pipes).
+        self._socket.setsockopt(zmq.LINGER, 200)
         self._socket.setsockopt(zmq.SNDHWM, 30)
         self._bind(f"tcp://127.0.0.1:{port or '*'}")
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
