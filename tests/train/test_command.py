@@ -112,7 +112,8 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(whole: Path, cache: P
                 break
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    assert [line["epoch"] for line in epochs_of(out / "fold-2")] == [1]
+    # The second may have ended before the signal came; then that is what the run goes on from.
+    assert [line["epoch"] for line in epochs_of(out / "fold-2")][:1] == [1]
 
     train(*words, "--resume")
 
