@@ -54,6 +54,10 @@ def train_command(
         Path | None,
         typer.Option(help="ImageNet weights of the backbone: a local copy of torchvision's file."),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Go on learning from a checkpoint (.pt) of the same network, instead of afresh."),
+    ] = None,
     folds: Annotated[
         int | None, typer.Option(min=2, help="Train every fold of a cross-validation of this many.")
     ] = None,
@@ -105,6 +109,8 @@ def train_command(
             _fail(f"--{name} is {' or '.join(_CHOICES[name])}, not {value!r}")
     if epochs is not None and minutes is not None:
         _fail("give --epochs or --minutes, not both")
+    if weights is not None and start is not None:
+        _fail("give --weights or --start, not both: a checkpoint holds its backbone's weights too")
     if tensorboard and not _has_tensorboard():
         _fail("--tensorboard needs the package tensorboard: pip install tensorboard")
     console = Console()
@@ -126,6 +132,7 @@ def train_command(
             heldout="use" if heldout == "use" else "leave_out",
             seed=seed,
             weights=weights,
+            start=start,
             device=device,
             resume=resume,
             tensorboard=tensorboard,

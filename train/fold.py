@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from lightning_fabric import Fabric
 
+from models.checkpoint import read_checkpoint
 from models.networks.base import Network
-from models.networks.registry import build, card, create
+from models.networks.registry import ModelError, build, card, create
 from train import checkpoint
 from train.answers import ask_network, save_answers
 from train.batch import UNKNOWN
@@ -35,6 +36,8 @@ class Setup(NamedTuple):
     model: str
     weights: Path | None
     """ImageNet weights of the backbone."""
+    start: Path | None
+    """Checkpoint of a network of the same kind, to go on learning from."""
     recipe: Recipe
     seed: int
     test_selects: bool
@@ -60,15 +63,38 @@ class Tested(NamedTuple):
 
 
 def create_network(setup: Setup, fold: int) -> Network:
-    """Build a fold's network, with the same random weights every time.
+    """Build a fold's network, with the same first weights every time: random, or those of `start`.
 
     :raises ModelError: if there is no such network or option, or the weights do not fit.
     """
     torch.manual_seed(mix(setup.seed, "weights", fold))
     options = network_options(setup.recipe, setup.model)
-    if setup.weights is None:
-        return build(setup.model, **options)
-    return create(setup.model, weights=setup.weights, **options)
+    if setup.weights is not None:
+        return create(setup.model, weights=setup.weights, **options)
+    network = build(setup.model, **options)
+    if setup.start is not None:
+        take_over(network, setup.start)
+    return network
+
+
+def take_over(network: Network, start: Path) -> None:
+    """Give a network the weights of a checkpoint of one like it.
+
+    :raises ModelError: if the checkpoint cannot be read, or is of another network or of other options.
+    """
+    former = read_checkpoint(start).network
+    if (former.name, former.classes) != (network.name, network.classes):
+        raise ModelError(
+            f"{start} holds {former.name} for {', '.join(former.classes)}, this run trains {network.name} "
+            f"for {', '.join(network.classes)}; start from one of the same kind"
+        )
+    try:
+        network.load_state_dict(former.state_dict())
+    except RuntimeError:
+        raise ModelError(
+            f"{start} holds {former.name} with the options {former.options}, this run's are "
+            f"{network.options}: its weights do not fit; give the same options"
+        ) from None
 
 
 def network_options(recipe: Recipe, network: str) -> dict[str, Any]:
@@ -167,7 +193,7 @@ def _trainer(
 
 def _test(setup: Setup, number: int, validation: Images, test: Images, folder: Path) -> Tested:
     state = checkpoint.load(folder / BEST)
-    network = create_network(setup, number)
+    network = build(setup.model, **network_options(setup.recipe, setup.model))
     network.load_state_dict(state["weights"])
     network.eval().to(setup.fabric.device)
     scale = state.get("temperature")

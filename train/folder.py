@@ -78,10 +78,14 @@ def notes_on(request: Request, data: DataSet, others: int, network: Network) -> 
             f"--set network.num_classes={len(CLASSES)} would use them"
         )
     published = card(request.model).weights
-    if request.weights is None and network.pretrained() is not None:
+    if request.weights is None and request.start is None and network.pretrained() is not None:
         notes.append(
             f"{request.model} starts from random weights, its paper from ImageNet's: --weights takes a "
             f"local copy of torchvision's {published}"
+        )
+    if request.start is not None:
+        notes.append(
+            f"starts from {request.start.name}: images that it was trained on must not judge this run's folds"
         )
     if request.selection == "test-fold":
         notes.append("the checkpoint is chosen on the test part: the figures are optimistic")
@@ -103,7 +107,7 @@ def write_data(request: Request, data: DataSet, notes: tuple[str, ...]) -> None:
         "selection": "test part" if request.selection == "test-fold" else "inner validation split",
         "heldout": request.heldout,
         "seed": request.seed,
-        "weights": request.weights.name if request.weights else None,
+        "weights": file.name if (file := request.weights or request.start) else None,
         "notes": notes,
     }
     path = request.out / "data.json"

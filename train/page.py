@@ -80,7 +80,7 @@ Reproduced by `{command}`.
 - About a third of BUSI's images carry calipers or text, nearly all of them images with a lesion,
   and calipers sit on lesions. Training draws such marks on images of every class to weaken that
   clue; it is not gone.
-- Trained from random weights on {count} real images. The intervals above are wide for that reason.
+- Trained on {count} real images and no others. The intervals above are wide for that reason.
 """
 
 

@@ -92,7 +92,9 @@ def _said(run: Path, recipe: dict[str, Any]) -> str:
     last = (next(run.glob("fold-*/epochs.jsonl"))).read_text(encoding="utf-8").splitlines()[-1]
     steps, elapsed_s = (msgspec.json.decode(last)[key] for key in ("step", "elapsed_s"))
     batch = recipe["train"]["batch"]
-    return f"recipe {recipe['name']}, {steps} steps of {batch} images in {elapsed_s / 60:.0f} minutes"
+    weights = msgspec.json.decode((run / "data.json").read_bytes()).get("weights")
+    start = f", starting from {weights}" if weights else ""
+    return f"recipe {recipe['name']}, {steps} steps of {batch} images in {elapsed_s / 60:.0f} minutes{start}"
 
 
 def _training_data(counts: Counter[str], heldout: int) -> tuple[TrainingData, ...]:

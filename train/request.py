@@ -26,6 +26,8 @@ class Request(NamedTuple):
     heldout: Heldout = "leave_out"
     seed: int = 0
     weights: Path | None = None
+    start: Path | None = None
+    """Checkpoint of a network of the same kind, to go on learning from."""
     device: str = "auto"
     resume: bool = False
     tensorboard: bool = False

@@ -121,6 +121,7 @@ def _setup(request: Request, recipe: Recipe, fabric: Fabric) -> Setup:
         fabric,
         request.model,
         request.weights,
+        request.start,
         recipe,
         request.seed,
         request.selection == "test-fold",

@@ -103,6 +103,39 @@ def test_a_run_cannot_go_on_with_other_settings_or_where_none_is(
     assert "holds no run to continue; leave out --resume" in output
 
 
+def test_a_run_goes_on_learning_from_a_checkpoint(whole: Path, cache: Path, tmp_path: Path) -> None:
+    start = whole / "fold-2" / "best.pt"
+    # So slow that what it ends with is what it began with.
+    slow = ("--set", "optimizer.lr=1e-12", "--set", "schedule.warm_up=0")
+
+    train(*arguments(tmp_path / "on", cache, "--fold", "2", "--start", str(start), *slow, epochs=1))
+
+    former, now = (read_checkpoint(path).network for path in (start, tmp_path / "on/fold-2/best.pt"))
+    assert former is not now
+    for name, weight in now.named_parameters():
+        torch.testing.assert_close(weight, former.get_parameter(name), rtol=0, atol=1e-6)
+    known = json.loads((tmp_path / "on" / "data.json").read_text())
+    assert known["weights"] == "best.pt"
+    assert any("must not judge this run" in note for note in known["notes"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("network.num_classes=2", "holds mtl_oca for benign, malignant, normal, this run trains mtl_oca for"),
+        ("network.bridge=24", "its weights do not fit; give the same options"),
+    ],
+)
+def test_a_checkpoint_of_another_network_starts_nothing(
+    whole: Path, cache: Path, tmp_path: Path, setting: str, message: str
+) -> None:
+    start = str(whole / "fold-2" / "best.pt")
+
+    output = train(*arguments(tmp_path / "on", cache, "--start", start, "--set", setting), code=2)
+
+    assert message in output
+
+
 def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(whole: Path, cache: Path, tmp_path: Path) -> None:
     """Killed in its second epoch, which alone is lost."""
     out = tmp_path / "killed"
