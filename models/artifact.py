@@ -139,7 +139,7 @@ def load_artifact(model: str | Path) -> Artifact:
         data = path.read_bytes()
     except FileNotFoundError:
         raise ArtifactError(
-            f"no such model file: {path}; `sonostream models` lists those that ship"
+            f"no such model file: {path}; `sonostream doctor` lists those that ship"
         ) from None
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from None

@@ -1,8 +1,8 @@
 """The tables of `sonostream models`."""
 
-import sys
 from importlib.util import find_spec
 
+import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -10,15 +10,16 @@ from rich.table import Table
 from models.networks.registry import describe, list_models
 
 
-def models_command(console: Console | None = None) -> int:
-    """Print every network: parameters, GMACs, input, outputs, classes; then its paper and licence.
+def models_command() -> None:
+    """List the networks with their papers and sizes. Models that ship are listed by `sonostream doctor`."""
+    if find_spec("torch") is None:  # nothing else counts them
+        typer.echo("sonostream: `models` needs torch: pip install 'sonostream[train]'", err=True)
+        raise typer.Exit(2)
+    show(Console())
 
-    :param console: where to print; None: standard output.
-    :return: the exit status: 0, or 2 where torch, which counts the networks, is not installed.
-    """
-    if find_spec("torch") is None:
-        print("sonostream models needs torch: pip install 'sonostream[train]'", file=sys.stderr)
-        return 2
+
+def show(console: Console) -> None:
+    """Print every network: parameters, GMACs, input, outputs, classes; then its paper and licence."""
     costs = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption="GMACs for one frame of the input")
     costs.add_column("name", no_wrap=True)
     for column in ("parameters", "GMACs", "input"):
@@ -34,7 +35,5 @@ def models_command(console: Console | None = None) -> int:
         outputs, classes = ", ".join(d.outputs), ", ".join(d.classes)
         costs.add_row(name, f"{d.parameters:,}", f"{d.gmacs:.2f}", d.input, outputs, classes)
         origins.add_row(name, d.paper, d.licence)
-    console = console or Console()
     console.print(costs)
     console.print(origins)
-    return 0

@@ -1,17 +1,17 @@
 import io
+import subprocess
 import sys
 
-import pytest
 from rich.console import Console
 
 import models
-from models.listing import models_command
+from models.listing import show
 
 
 def test_the_listing_shows_every_network_and_its_cost() -> None:
     text = io.StringIO()
 
-    assert models_command(Console(file=text, width=160)) == 0
+    show(Console(file=text, width=160))
 
     lines = [line.split() for line in text.getvalue().splitlines()]
     shown = [line[0] for line in lines if line and line[0] in models.list_models()]
@@ -23,12 +23,15 @@ def test_the_listing_shows_every_network_and_its_cost() -> None:
         assert "Apache-2.0;" in second
 
 
-def test_without_torch_the_listing_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "path", [])
-    monkeypatch.delitem(sys.modules, "torch", raising=False)
-    monkeypatch.setattr("models.listing.find_spec", lambda name: None if name == "torch" else name)
+def test_without_torch_the_command_says_what_to_install_and_exits_with_2() -> None:
+    without_torch = (
+        "import importlib.util as util, sys; find = util.find_spec;"
+        "util.find_spec = lambda name, *rest: None if name == 'torch' else find(name, *rest);"
+        "from streamer.cli import main; sys.argv = ['sonostream', 'models']; main()"
+    )
 
-    assert models_command() == 2
-    assert capsys.readouterr().err == "sonostream models needs torch: pip install 'sonostream[train]'\n"
+    done = subprocess.run([sys.executable, "-c", without_torch], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "sonostream: `models` needs torch: pip install 'sonostream[train]'\n"
