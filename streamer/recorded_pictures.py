@@ -16,7 +16,7 @@ from streamer.frame import Pixels
 from streamer.recording import Picture
 from streamer.sources.base import SourceInvalidFrame
 from streamer.sources.libav_pixels import MAX_PIXELS, fits, too_large
-from streamer.sources.pictures import check_picture
+from streamer.sources.pictures import bounded_picture
 
 Coding = Literal["png", "ffv1", "h264"]
 VIDEO: frozenset[str] = frozenset({"ffv1", "h264"})
@@ -125,8 +125,7 @@ def decode_still(data: bytes) -> Pixels:
     :return: H x W gray or H x W x 3 RGB.
     :raises SourceInvalidFrame: if it is damaged or too large.
     """
-    check_picture(data)
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    picture = cv2.imdecode(np.frombuffer(bounded_picture(data), np.uint8), cv2.IMREAD_UNCHANGED)
     if picture is None or picture.dtype != np.uint8:
         raise SourceInvalidFrame("a recorded picture is damaged")
     if picture.ndim == 3:

@@ -20,6 +20,7 @@ from streamer.sources.base import Captured, Source, SourceInvalidFrame, SourceOp
 from streamer.sources.dicom_regions import Tissue, find_tissue
 from streamer.sources.libav_pixels import fits, too_large
 from streamer.sources.pacing import Pacer
+from streamer.sources.picture_work import check_jpeg
 from streamer.sources.pictures import picture_size
 
 try:
@@ -181,6 +182,11 @@ class DicomFile(Source):
                 f"{self._path}: a coded frame of {size[0]}x{size[1]} "
                 f"in a file of {self._width}x{self._height}"
             )
+        if data.startswith(b"\xff\xd8") and size is not None:
+            try:
+                check_jpeg(data, *size)
+            except SourceInvalidFrame as error:
+                raise SourceInvalidFrame(f"{self._path}: {error}") from None
 
     def _to_gray(self, decoded: Any) -> Pixels:
         header = self._header
@@ -242,7 +248,8 @@ def _check_inflated(path: Path, meta_length: Any) -> None:
         file.seek(128 + 4 + 12 + meta_length)  # preamble, magic and the element that holds the length
         inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while (data := file.read(1 << 16)) and not inflater.eof:
-            while data and size <= MAX_INFLATED_BYTES:
+            # After its end zlib hands the rest back for ever.
+            while data and not inflater.eof and size <= MAX_INFLATED_BYTES:
                 size += len(inflater.decompress(data, 1 << 20))
                 data = inflater.unconsumed_tail
             if size > MAX_INFLATED_BYTES:

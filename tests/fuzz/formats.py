@@ -176,6 +176,14 @@ def deflated_bomb(mebibytes: int) -> bytes:
     return start[: 144 + meta] + block * mebibytes
 
 
+def deflated_with_a_tail() -> bytes:
+    """A DICOM file that goes on after its deflated part has ended; found by fuzzing."""
+    start = _dicom_bytes("deflated")
+    meta = struct.unpack_from("<I", start, 140)[0]
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return start[: 144 + meta] + packer.compress(bytes(2 << 20)) + packer.flush() + bytes(40)
+
+
 DICOM = (
     _dicom_bytes(),
     _dicom_bytes("rle"),
@@ -196,6 +204,7 @@ DICOM = (
     # The length of an element is 4 GB.
     _dicom_bytes().replace(b"\x28\x00\x04\x00CS\x0c\x00", b"\x28\x00\x04\x00UN\x00\x00\xfe\xff\xff\xff"),
     deflated_bomb(8),
+    deflated_with_a_tail(),
     bytes(128) + b"DICM",
     b"",
 )

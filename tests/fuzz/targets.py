@@ -199,6 +199,11 @@ _PICTURES = (
     _coded(".png")[:33] + b"\xff\xff\xff\xff" + _coded(".png")[37:],
     _coded(".png")[:33] + b"\x7f\xff\xff\xfftEXt" + _coded(".png")[41:],
     _coded(".png")[:33] + b"\x00\x00\x00\x00tEXt\x00\x00\x00\x00" * 70_000,
+    # Found by fuzzing: an end without pixels, after which OpenCV read on and took 3 GB for a chunk.
+    _coded(".png")[:33] + bytes(4) + b"IEND" + bytes(7) + b"tEXt" + bytes(24) + b"\xbb\xa7\x8b\xff" * 20,
+    _coded(".png")[:33] + (b"\x00\x00\x00\x14zTXtk\x00\x00" + bytes(21)) * 900 + _coded(".png")[33:],
+    b"\xff\xd8" + b"\xff" * 60_000,
+    b"\xff\xd8" + b"\xff\xfe\x00\x02" * 15_000,
     b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff",
     b"BM" + bytes(16) + b"\x00\x00\x00\x80" * 2 + bytes(20),
     b"",
