@@ -30,16 +30,24 @@ def notable_flags() -> list[str]:
 
 
 def usable_cores() -> int:
-    """Count the physical cores that this process may use.
+    """Count the physical cores that this process can keep busy.
 
-    Two hyperthreads share one core's arithmetic, so a thread on each is no faster and less steady. A
-    container's quota counts too: threads beyond it are stopped for the rest of every period.
+    A container's quota counts: threads beyond it are stopped for the rest of every period.
+    """
+    cores = allowed_cores()
+    return max(1, min(cores, _quota(_read("/sys/fs/cgroup/cpu.max")) or cores))
+
+
+def allowed_cores() -> int:
+    """Count the physical cores that this process may run on.
+
+    Two hyperthreads share one core's arithmetic, so a thread on each is no faster and less steady.
     """
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     cores = {
         _read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or cpu for cpu in allowed
     }
-    return max(1, min(len(cores), _quota(_read("/sys/fs/cgroup/cpu.max")) or len(cores)))
+    return max(1, len(cores))
 
 
 def _quota(cpu_max: str) -> int | None:
