@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import hashlib
 import logging
 import os
 import signal
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
-from models.artifact import Artifact, ArtifactError, load_artifact
+from models.artifact import Artifact, ArtifactError, load_artifact, zoo_names
 from models.ladder import Ladder, climb
 from models.runtimes import EngineError, Session, load
 from streamer.analysis import INTENDED_USE, Model
@@ -193,21 +194,27 @@ class Daemon:
     def _load(self) -> Loaded:
         """Read, verify, load and warm the model that is configured."""
         config = self._config.model
-        artifact = self._choose() if config.artifact == "auto" else load_artifact(config.artifact)
-        check_classes(artifact, config.classes)
+        options: dict[str, Any] = {
+            "runtime": config.runtime,
+            "precision": config.precision,
+            "threads": config.threads,
+            "max_batch": len(self._feeds),
+            "cache_dir": cache_directory(),
+            "server": config.server or None,
+        }
+        if config.runtime == "torch":
+            path = checkpoint_path(config.artifact)
+            session = load(path, **options)
+            artifact = Artifact(path, session.card, hashlib.sha256(path.read_bytes()).hexdigest())
+        else:
+            artifact = self._choose() if config.artifact == "auto" else load_artifact(config.artifact)
+            check_classes(artifact, config.classes)
+            session = load(artifact, **options)
         self._artifact = artifact.path
-        session = load(
-            artifact,
-            runtime=config.runtime,
-            precision=config.precision,
-            threads=config.threads,
-            max_batch=len(self._feeds),
-            cache_dir=cache_directory(),
-            server=config.server or None,
-        )
         try:
+            check_classes(artifact, config.classes)  # a checkpoint's are known only now
             session.warm_up()
-        except EngineError:
+        except (ArtifactError, EngineError):
             session.close()
             raise
         return Loaded(session, describe(artifact, session))
@@ -475,6 +482,18 @@ def check_classes(artifact: Artifact, expected: tuple[str, ...]) -> None:
             f"{artifact.path} has the classes {', '.join(artifact.card.classes)}, model.classes asks for "
             f"{', '.join(expected)}; correct the configuration or name another model"
         )
+
+
+def checkpoint_path(model: str) -> Path:
+    """Say which file PyTorch runs: the one engine that reads no exported model.
+
+    :raises ArtifactError: if the configuration names a model that ships.
+    """
+    if model in ("auto", *zoo_names()):
+        raise ArtifactError(
+            "model.runtime torch runs a checkpoint of `sonostream train`: name its file in model.artifact"
+        )
+    return Path(model)
 
 
 def cache_directory() -> Path:
