@@ -52,6 +52,12 @@ def _parse_pair(value: object) -> object:
     return tuple(value.replace("x", ",").split(",")) if isinstance(value, str) else value
 
 
+def _parse_names(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(name for part in value.split(",") if (name := part.strip()))
+
+
 def _check_region(value: Any) -> Any:
     if isinstance(value, tuple):
         x, y, width, height = value
@@ -104,6 +110,7 @@ RegionValue = Annotated[
 ]
 Positive = Annotated[float, Field(gt=0, le=1000)]
 Spacing = Annotated[tuple[Positive, Positive], BeforeValidator(_parse_pair)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_parse_names)]
 PixelCount = Annotated[int, Field(ge=32, le=8192)]
 PictureSize = Annotated[tuple[PixelCount, PixelCount], BeforeValidator(_parse_pair)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -161,13 +168,13 @@ class ModelConfig(_Section):
     artifact: str = "default"
     """An exported model (.onnx), `default`, or `auto`: the best that keeps up with source.fps."""
     runtime: str = "auto"
-    """Engine: auto (measured), tensorrt, openvino, onnxruntime or kserve."""
+    """Engine: auto (measured), tensorrt, openvino, onnxruntime or kserve; torch runs a checkpoint."""
     server: str = ""
     """For kserve: host:port, or host:port/model."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """What the engine computes in; auto is the fastest the processor has instructions for."""
-    classes: tuple[str, ...] = ()
-    """Names of classes the model must have, in order; empty: whatever it has."""
+    classes: Names = ()
+    """Names of classes the model must have, in order; empty: whatever it has. As a flag: a,b,c."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads of the engine; all physical cores where left out."""
     watch: bool = False

@@ -95,6 +95,32 @@ def test_flags_of_a_source_hold_for_those_of_the_command_line() -> None:
     assert config.source[0].pixel_spacing_mm == (0.1, 0.2)
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("model.classes", "normal, benign,malignant", ("normal", "benign", "malignant")),
+        ("model.classes", "", ()),
+        ("model.threads", "2", 2),
+        ("smoothing.enabled", "false", False),
+        ("smoothing.mask_time_s", "0.2", 0.2),
+        ("source.size", "800,600", (800, 600)),
+        ("source.pixel_spacing_mm", "0.1,0.2", (0.1, 0.2)),
+        ("source.region", "10,20,300,200", (10, 20, 300, 200)),
+    ],
+)
+def test_values_of_every_kind_can_be_given_as_text(key: str, text: str, value: object) -> None:
+    section, _, name = key.partition(".")
+    variable = f"SONOSTREAM_{section}__{name}".upper()
+
+    given = [load_config(environment={}, flags={key: text}, sources=("phantom:",))]
+    if section != "source":  # a source has no variable of its own
+        given.append(load_config(environment={variable: text}, sources=("phantom:",)))
+
+    for config in given:
+        part = config.source[0] if section == "source" else getattr(config, section)
+        assert getattr(part, name) == value
+
+
 @pytest.mark.parametrize("region", ["1,2,3", "left", "0,0,10,10"])
 def test_a_malformed_region_is_refused(region: str) -> None:
     with pytest.raises(ConfigError, match=r"source.*region.*expected"):
