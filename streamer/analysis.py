@@ -69,6 +69,9 @@ class Recent(Struct, frozen=True):
     longest_mm: tuple[float, float] | None = None
     perpendicular_mm: tuple[float, float] | None = None
     depth_mm: tuple[float, float] | None = None
+    lateral_px: tuple[float, float] | None = None
+    """Of the centroid from the region's middle line, to the right positive."""
+    lateral_mm: tuple[float, float] | None = None
 
 
 class Lesion(Struct, frozen=True):

@@ -22,7 +22,7 @@ _JUMP_PER_S = 0.5
 _SIZE_WEIGHT = 0.5
 """What doubling in size costs, in jumps: half of one, so that of two pieces the larger keeps the name."""
 
-_Measures = tuple[float, float, float, float]
+_Measures = tuple[float, float, float, float, float]
 
 
 @dataclass(slots=True)
@@ -82,7 +82,8 @@ class LesionTracker:
             track.centre, track.area, track.seen = outline.centre, outline.area, now
             if evidence is not None and _shows(evidence[0], outline, region):
                 track.evidence.add(evidence[1], now)
-            lesions.append(self._described(lesion, track, spacing_mm))
+            lateral = outline.centre[0] - region.x - region.width / 2
+            lesions.append(self._described(lesion, track, lateral, spacing_mm))
         return lesions
 
     def _carry(self, motion: Motion, region: Region) -> None:
@@ -114,18 +115,24 @@ class LesionTracker:
                 self._next += 1
         return [matched[number] for number in range(len(outlines))]
 
-    def _described(self, lesion: Lesion, track: _Track, spacing_mm: tuple[float, float] | None) -> Lesion:
-        """Add what is known from the frames before."""
+    def _described(
+        self, lesion: Lesion, track: _Track, lateral: float, spacing_mm: tuple[float, float] | None
+    ) -> Lesion:
+        """Add what is known from the frames before.
+
+        :param lateral: of the centroid from the region's middle line, in pixels.
+        """
         now, recent = track.seen, track.recent
         while recent and (recent[-1][0] >= now or now - recent[0][0] > self._settings.spread_s * 1e9):
             # A frame that came again, or late, takes the place of the one it repeats.
             recent.pop() if recent[-1][0] >= now else recent.popleft()
-        recent.append((now, (lesion.area_px, lesion.longest_px, lesion.perpendicular_px, lesion.depth_px)))
+        measures = (lesion.area_px, lesion.longest_px, lesion.perpendicular_px, lesion.depth_px, lateral)
+        recent.append((now, measures))
         verdict = track.evidence.verdict() if track.evidence.begun else None
         return msgspec.structs.replace(
             lesion,
             age_s=(now - track.began) * 1e-9,
-            recent=_summary([measures for _, measures in recent], lesion, spacing_mm),
+            recent=_summary([each for _, each in recent], lesion, spacing_mm),
             classes=[] if verdict is None else verdict.probabilities.tolist(),
             label="" if verdict is None or not self._classes else self._classes[verdict.label],
             stable=verdict is not None and verdict.stable,
@@ -154,14 +161,14 @@ def _shows(raw: Pixels, outline: Outline, region: Region) -> bool:
 
 
 def _summary(measures: list[_Measures], lesion: Lesion, spacing_mm: tuple[float, float] | None) -> Recent:
-    # As one column of four channels: mean and spread of each in one pass, which needs them near zero.
+    # Mean and spread of each in one pass, which needs them near zero.
     newest = measures[-1]
     apart = np.array(measures) - newest
     mean, spread = cv2.meanStdDev(apart.reshape(-1, 1, len(newest)))
     means = (mean[:, 0] + newest).tolist()
-    area, longest, across, depth = zip(means, spread[:, 0].tolist(), strict=True)
+    area, longest, across, depth, lateral = zip(means, spread[:, 0].tolist(), strict=True)
     if spacing_mm is None:
-        return Recent(len(measures), area, longest, across, depth)
+        return Recent(len(measures), area, longest, across, depth, lateral_px=lateral)
 
     def scaled(pair: tuple[float, float], pixels: float, millimetres: float | None) -> tuple[float, float]:
         # Where pixels are not square a diameter's millimetres depend on its direction, which hardly turns
@@ -179,4 +186,6 @@ def _summary(measures: list[_Measures], lesion: Lesion, spacing_mm: tuple[float,
         scaled(longest, lesion.longest_px, lesion.longest_mm),
         scaled(across, lesion.perpendicular_px, lesion.perpendicular_mm),
         scaled(depth, 1.0, spacing_mm[0]),
+        lateral,
+        scaled(lateral, 1.0, spacing_mm[1]),
     )

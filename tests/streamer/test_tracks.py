@@ -103,6 +103,22 @@ def test_a_lesion_has_the_evidence_of_the_frames_that_show_it() -> None:
     assert kept.classes == pytest.approx(seen.classes)
 
 
+def test_place_is_summed_up_over_the_last_second_across_as_well_as_down() -> None:
+    tracker = LesionTracker()
+    for number in range(40):
+        outlines = find_outlines(disc(80 + number % 2, 64), REGION)
+        (known,) = tracker.identify(outlines, S + number * S // 30, REGION, (0.1, 0.2))
+    (unknown,) = LesionTracker().identify(outlines, S, REGION, None)
+
+    assert known.recent is not None
+    assert unknown.recent is not None
+    # Two pixels to a cell; a step of one cell from frame to frame is a spread of one pixel.
+    assert known.recent.lateral_px == pytest.approx((2 * 16.5, 1.0), abs=0.1)
+    assert known.recent.lateral_mm == pytest.approx((2 * 16.5 * 0.2, 0.2), abs=0.02)
+    assert unknown.recent.lateral_px == pytest.approx((2 * 17, 0), abs=0.1)
+    assert unknown.recent.lateral_mm is None
+
+
 def test_measures_are_summed_up_over_the_last_second() -> None:
     tracker = LesionTracker()
     for number in range(90):
