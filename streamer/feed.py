@@ -12,7 +12,7 @@ from streamer.config import FeedConfig, SourceConfig
 from streamer.feed_state import FeedWatch
 from streamer.frame import FeedState, Frame
 from streamer.ledger import DropReason, Ledger
-from streamer.logs import Complaints
+from streamer.logs import Complaints, kind_of
 from streamer.mailbox import Mailbox
 from streamer.region import RegionError, inside, locate
 from streamer.sources import (
@@ -192,7 +192,7 @@ class Feed:
             except SourceInvalidFrame as error:
                 self.ledger.capture()
                 self.ledger.drop(DropReason.INVALID)
-                self._complaints.say("invalid", "%s: refused a frame: %s", self.name, error)
+                self._complaints.say(kind_of(error), "%s: refused a frame: %s", self.name, error)
                 continue
             if captured is None:
                 return

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import sys
 import time
 from datetime import UTC, datetime
@@ -12,7 +13,8 @@ from rich.logging import RichHandler
 
 COMPLAIN_EVERY_S = 60.0
 """The same complaint is made at most so often."""
-
+_MOST_KINDS, _OTHER = 16, "other"
+_VALUES = re.compile(r"""'[^']*'|"[^"]*"|[0-9]+""")
 
 # Of syslog, which the journal reads at the start of a line: "<3>" is an error.
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -71,8 +73,16 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+def kind_of(error: Exception) -> str:
+    """Name the kind of an error: what it says, without the values in it."""
+    return _VALUES.sub("", f"{type(error).__name__} {error}")
+
+
 class Complaints:
-    """Says the same thing once a minute, with the number of times it happened in between."""
+    """Says the same thing once a minute, with the number of times it happened in between.
+
+    A peer that thinks up ever new faults gets no more lines than there are kinds.
+    """
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
@@ -81,6 +91,8 @@ class Complaints:
 
     def say(self, kind: str, message: str, *arguments: object) -> None:
         """Log a warning unless this kind was logged less than a minute ago."""
+        if kind not in self._said and len(self._said) >= _MOST_KINDS:
+            kind = _OTHER
         now = time.monotonic()
         if now - self._said.get(kind, -COMPLAIN_EVERY_S) < COMPLAIN_EVERY_S:
             self._silent[kind] = self._silent.get(kind, 0) + 1

@@ -90,6 +90,18 @@ def test_a_refused_frame_is_counted_and_the_feed_goes_on() -> None:
         assert feed.ledger.accounts.dropped["invalid"] == 1
 
 
+def test_each_kind_of_fault_in_a_frame_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    source = ScriptedSource()
+    with running(source) as (feed, _, _):
+        for fault in ("half a frame", "half a frame", "no header"):
+            source.script.put(SourceInvalidFrame(fault))
+        source.script.put(captured(picture()))
+        feed.mailbox.take(5)
+
+    said = [line for line in caplog.messages if "refused a frame" in line]
+    assert [line.partition("a frame: ")[2] for line in said] == ["half a frame", "no header"]
+
+
 def test_a_lost_source_is_opened_again_and_frame_numbers_go_on() -> None:
     first, second = ScriptedSource(), ScriptedSource()
     with running(first, SourceUnavailable("not yet"), second) as (feed, events, _):

@@ -1,10 +1,15 @@
 """What the log looks like, wherever it goes."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from streamer.logs import Complaints, kind_of
 
 CODE = """
 import logging, os, sys
@@ -53,3 +58,23 @@ def test_json_has_one_object_a_line_with_the_traceback_inside() -> None:
     assert (first["level"], first["logger"], first["message"]) == ("warning", "part", "one line")
     assert first["time"].endswith("+00:00")
     assert "ZeroDivisionError" in second["exception"]
+
+
+def test_every_kind_of_fault_is_told_once_and_its_values_make_no_new_kind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    complaints = Complaints(logging.getLogger("part"))
+
+    for fault in ("a message of 1 parts", "a message of 4 parts", "no header: 'x'", "no header: 'y'"):
+        complaints.say(kind_of(ValueError(fault)), "refused: %s", fault)
+
+    assert caplog.messages == ["refused: a message of 1 parts", "refused: no header: 'x'"]
+
+
+def test_a_peer_cannot_flood_the_log_with_ever_new_faults(caplog: pytest.LogCaptureFixture) -> None:
+    complaints = Complaints(logging.getLogger("part"))
+
+    for number in range(1000):
+        complaints.say(kind_of(ValueError("x" * number)), "refused")
+
+    assert len(caplog.messages) < 20
