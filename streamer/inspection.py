@@ -35,6 +35,7 @@ _PROTOCOLS = ("udp", "tcp", "srt")
 _PURPOSES = {
     "train": "train, evaluate and export networks",
     "tensorrt": "run models on NVIDIA GPUs",
+    "kserve": "send frames to a model server",
     "formats": "read DICOM, record and extract (MCAP, DICOM Segmentation, Parquet)",
 }
 _FOR_DEVELOPERS = "dev"

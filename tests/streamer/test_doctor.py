@@ -192,6 +192,12 @@ def test_packages_of_the_extras_are_looked_up_and_those_of_developers_left_out()
     assert found[1].install == "pip install 'no-such-package-at-all<2,>=1'"
 
 
+def test_every_optional_package_says_what_it_is_for(report: Report) -> None:
+    assert {package.extra for package in report.packages} == {"train", "tensorrt", "kserve", "formats"}
+    for package in report.packages:
+        assert package.purpose, package.name
+
+
 def test_the_command_prints_json_for_programs_without_importing_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['onnx'] = None\n"
