@@ -94,6 +94,19 @@ def test_a_hanging_engine_is_seen_by_health_checks_and_ends_the_daemon_with_3(
     assert source["captured"] == source["analyzed"] + sum(source["dropped"].values()) + source["in_flight"]
 
 
+def test_a_daemon_is_not_ready_before_its_model_is_warm_though_frames_come(
+    model: Path, tmp_path: Path
+) -> None:
+    how = tmp_path / "how"
+    how.write_text("load")
+    with running(model, PHANTOM, program=broken_engine.command, BROKEN_WHEN=str(how)) as daemon:
+        daemon.wait_for(lambda: daemon.status()["sources"][0]["captured"] > 3)
+
+        assert daemon.status()["sources"][0]["state"] == "live"
+        assert daemon.get("/healthz") == (200, "ok\n")
+        assert daemon.get("/readyz") == (503, "not ready\n")
+
+
 def test_a_daemon_that_is_stopped_tells_its_supervisor_so(model: Path, notices: socket.socket) -> None:
     with running(model, PHANTOM, **watched(notices)) as daemon:
         assert told(notices, "READY=1") == ["READY=1"]
