@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxruntime
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from models.networks.base import Network
 from models.networks.rmtl_net import RMTLNet
-from tests.models.networks.configurations import DEFAULTS, awake, frames
+from tests.models.networks.configurations import DEFAULTS, Configuration, awake, frames
 
 pytestmark = [
     # torch.export's own bookkeeping, on its way out of PyTorch.
@@ -82,37 +83,54 @@ def export(network: Network) -> onnx.ModelProto:
     return program.model_proto
 
 
-# The others are these with parts left out: their graphs hold nothing new.
-EXPORTED = [
-    "mtl_oca",
-    "ctg_net",
-    "rmtl_net",
-    "la_net_r18",
-    "la_net_r50",
-    "acsnet",
-    "sonolite",
-    "unet",
-    "mtl_cosa",
-    "resnet18",
+# Every graph that differs by more than its widths: the networks, them without parts of their own,
+# and what they are trained as without gland masks.
+EXPORTED: list[Configuration] = [
+    *((name, {}) for name in DEFAULTS if name not in ("uresnet", "resnet50")),
+    ("mtl_oca", {"oca": False, "edge_channel": False}),
+    ("ctg_net", {"gland": "absent"}),
+    ("ctg_net", {"csm": False, "akgm": False, "lam_gland": False, "lam_lesion": False}),
+    ("rmtl_net", {"regions": ("T",), "stem": "deep"}),
+    ("la_net_r18", {"cam": False, "sam": False, "mam": False}),
+    ("acsnet", {"gate": False, "dsa": False, "channel_attention": False}),
 ]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("name", EXPORTED)
-def test_the_exported_network_agrees_at_any_batch(name: str, tmp_path: Path) -> None:
-    network = awake(name, **DEFAULTS[name])
+@pytest.mark.parametrize(
+    ("name", "options"), EXPORTED, ids=lambda each: each if isinstance(each, str) else ""
+)
+def test_the_exported_network_agrees_at_any_batch(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    network = awake(name, **{**DEFAULTS[name], **options})
     if isinstance(network, RMTLNet) and len(network.regions) == 3:
         kept = network(frames(network, 4)).auxiliary["regions"]
         assert (kept.amax(dim=(0, 2, 3)) > 0.5).all(), "a region is closed: this would not test its branch"
+        assert (kept == 0).any(), "no cell is left out: this would not test the gate"
 
-    model = export(network)
-    onnx.save(model, tmp_path / "network.onnx")
+    agrees(network, export(network), tmp_path / "network.onnx")
 
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_regions_that_no_cell_passes_agree_too(tmp_path: Path) -> None:
+    network = awake("rmtl_net", **DEFAULTS["rmtl_net"])
+    assert isinstance(network, RMTLNet)
+    with torch.no_grad():
+        network.decoder.conv2.weight *= 0.02
+        network.decoder.conv2.bias.zero_()
+        assert (network(frames(network, 4)).auxiliary["regions"] == 0).all()
+
+    agrees(network, export(network), tmp_path / "network.onnx")
+
+
+def agrees(network: Network, model: onnx.ModelProto, path: Path) -> None:
+    """Hold a graph to portable operators and to the network's answers at batch 1 and 4."""
+    onnx.save(model, path)
     operators = {(node.domain, node.op_type) for node in model.graph.node}
     assert {operator for domain, operator in operators if domain} == set()
     assert {operator for _, operator in operators} <= PORTABLE
-    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"))
+    session = onnxruntime.InferenceSession(str(path))
     for batch in (1, 4):
         given = frames(network, batch)
         with torch.no_grad():
