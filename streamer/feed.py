@@ -31,6 +31,7 @@ EventKind = Literal["state", "lost", "reconnected", "ended"]
 
 # A file's reader may be this far ahead of the analyzer: enough to decode while the engine runs, no more.
 _READ_AHEAD = 2
+_MAX_DOUBLINGS = 32
 _LOOK_AGAIN_NS = 1_000_000_000
 
 
@@ -181,7 +182,9 @@ class Feed:
 
     def _back_off(self, failures: int) -> None:
         """Wait twice as long after each failure, up to the limit, at a random point of the last half."""
-        longest = min(self._limits.reconnect_max_s, self._limits.reconnect_first_s * 2.0 ** (failures - 1))
+        # A scanner may be off all night, and 2 to the power of 1024 is no number any more.
+        doubled = self._limits.reconnect_first_s * 2.0 ** min(failures - 1, _MAX_DOUBLINGS)
+        longest = min(self._limits.reconnect_max_s, doubled)
         self._stopping.wait(longest * random.uniform(0.5, 1.0))
 
     def _pump(self, source: Source) -> None:

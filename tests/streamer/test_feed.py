@@ -156,6 +156,45 @@ def test_a_source_that_is_not_required_is_tried_again() -> None:
         assert feed.failure is None
 
 
+class Waits:
+    """Stands in for a feed's event: notes how long it would have waited, and ends after so many waits."""
+
+    def __init__(self, most: int) -> None:
+        self.lengths: list[float] = []
+        self._most = most
+        self.done = threading.Event()
+
+    def wait(self, length_s: float) -> bool:
+        self.lengths.append(length_s)
+        if len(self.lengths) >= self._most:
+            self.done.set()
+        return self.done.is_set()
+
+    def is_set(self) -> bool:
+        return self.done.is_set()
+
+    def set(self) -> None:
+        self.done.set()
+
+
+def test_waits_between_attempts_double_up_to_the_limit_with_jitter_for_as_long_as_it_takes() -> None:
+    waits = Waits(3000)
+    limits = FeedConfig(reconnect_first_s=0.5, reconnect_max_s=10)
+    opened = opener(*[SourceUnavailable("switched off")] * 3000)
+    config = SourceConfig(uri="phantom:", name="probe", required=False)
+    feed = Feed(config, limits, bell=threading.Condition(), tell=Events(), open_it=opened)
+    feed._stopping = waits  # type: ignore[assignment]
+    feed.start()
+
+    assert waits.done.wait(20), f"gave up after {len(waits.lengths)} attempts"
+
+    feed.stop()
+    longest = [min(10.0, 0.5 * 2.0 ** min(number, 10)) for number in range(3000)]
+    assert all(half / 2 <= wait <= half for wait, half in zip(waits.lengths, longest, strict=True))
+    # Several that lost one switch don't all come back at one instant.
+    assert len({round(wait, 3) for wait in waits.lengths[10:]}) > 1000
+
+
 def test_the_end_of_a_file_is_told() -> None:
     source = ScriptedSource("every")
     with running(source) as (feed, events, _):

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 import streamer.view
 from streamer.frame import FeedState
@@ -305,6 +305,55 @@ def test_text_has_the_contrast_that_wcag_asks_for(text: str, ground: str) -> Non
     colours = dict(re.findall(r"--([\w-]+): (#\w{6});", page_file("style.css")))
     low, high = sorted(luminance(colours[name]) for name in (text, ground))
     assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+# Linear RGB as people without one kind of cone see it (Machado et al. 2009, severity 1).
+BLINDNESS = {
+    "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritanopia": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+
+
+@pytest.mark.parametrize("kind", BLINDNESS)
+@pytest.mark.parametrize(("one", "other"), [("benign", "malignant"), ("normal", "malignant")])
+def test_classes_stay_apart_for_the_colour_blind(kind: str, one: str, other: str) -> None:
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6});", page_file("style.css")))
+    seen = []
+    for name in (one, other):
+        rgb = np.array([int(colours[name][i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        blind = np.clip(np.array(BLINDNESS[kind]) @ linear, 0, 1)
+        back = np.where(blind <= 0.0031308, blind * 12.92, 1.055 * blind ** (1 / 2.4) - 0.055)
+        seen.append(cv2.cvtColor(back.astype(np.float32).reshape(1, 1, 3), cv2.COLOR_RGB2LAB).ravel())
+    assert float(np.linalg.norm(seen[0] - seen[1])) > 25  # in CIELAB; 2 can just be told apart
+
+
+def test_everything_can_be_done_by_touch(browser: Browser, viewer: Viewer) -> None:
+    tablet = browser.new_context(viewport={"width": 1024, "height": 768}, has_touch=True)
+    page = tablet.new_page()
+    page.goto(viewer.url)
+    page.wait_for_selector("body[data-state=live] .tile[data-seq]")
+
+    page.tap("#do-hold")
+    page.wait_for_selector("body[data-state=held]")
+    with page.expect_download():
+        page.tap("#do-snapshot")
+    page.tap("#do-hold")
+    page.wait_for_selector("body[data-state=live]")
+    page.tap("#do-overlay")
+    page.wait_for_selector("body[data-overlay=off]")
+    page.tap("#do-overlay")
+    page.tap("#do-stronger")
+    page.wait_for_selector("#opacity:has-text('40 %')")
+    page.tap("#do-help")
+    page.tap("#help button")
+    page.wait_for_selector("#help", state="hidden")
+    for name in ("hold", "overlay", "fainter", "stronger", "snapshot", "help"):
+        box = page.locator(f"#do-{name}").bounding_box()
+        assert box is not None
+        assert min(box["width"], box["height"]) >= 44
+    tablet.close()
 
 
 def test_the_overlay_has_the_same_colours_as_the_panel() -> None:
