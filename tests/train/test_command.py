@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from models.artifact import load_artifact
 from models.checkpoint import read_checkpoint
 from streamer.cli import app
+from tests.train.layouts import write_busi
 from train import checkpoint
 from train.answers import load_answers
 
@@ -86,6 +87,34 @@ def test_a_run_leaves_a_checkpoint_an_artifact_and_a_report(whole: Path) -> None
     assert read_checkpoint(fold / "best.pt").network.size == (32, 32)
     known = json.loads((whole / "data.json").read_text())
     assert (known["network"], known["selection"]) == ("mtl_oca", "inner validation split")
+
+
+def test_all_folds_of_a_naive_split_are_trained_in_both_of_la_nets_stages(tmp_path: Path) -> None:
+    """Chosen on the test part, with a quarter of the masks, without a damaged file: what is left says all."""
+    data, out = write_busi(tmp_path / "busi", benign=9, malignant=8, normal=0), tmp_path / "out"
+    cut = data / "benign" / "benign (9).png"
+    cut.write_bytes(cut.read_bytes()[:-300])
+    settings = ["network.size=64", "stages.first_epochs=1", "train.batch=4"]
+    words = ["--model", "la_net_r18", "--recipe", "paper", "--data", str(data), "--folds", "2"]
+    words += ["--split", "paper", "--selection", "test-fold", "--masked-share", "0.25", "--epochs", "1"]
+    words += ["--device", "cpu", "--threads", "1", "--out", str(out)]
+    printed = train(*words, *(word for setting in settings for word in ("--set", setting)))
+
+    assert "the checkpoint is chosen on the test part: the figures are optimistic" in " ".join(
+        printed.split()
+    )
+    for fold in (1, 2):
+        lines = epochs_of(out / f"fold-{fold}")
+        # One or two of the images that it trains on keep a mask: a batch of the first stage.
+        assert [(line["stage"], line["step"]) for line in lines] == [("locate", 1), ("joint", 2)]
+        assert [list(line["validation"]) for line in lines] == [["test"], ["test"]]  # type: ignore[call-overload]
+    known = json.loads((out / "data.json").read_text())
+    assert (known["split"], known["selection"]) == ("paper", "test part")
+    assert [Path(one["file"]).name for one in known["findings"]["skipped"]["items"]] == ["benign (9).png"]
+    assert "masked_share = 0.25" in (out / "recipe.toml").read_text()
+    results = json.loads((out / "results.json").read_text())
+    assert [(fold["fold"], fold["images"]) for fold in results["folds"]] == [(1, 8), (2, 8)]
+    assert load_artifact(out / "la_net_r18.onnx").card.training_data[0].name == "busi"
 
 
 def test_a_folder_with_a_run_is_not_overwritten(whole: Path, cache: Path) -> None:
