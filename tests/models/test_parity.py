@@ -11,7 +11,7 @@ from models.half import HalfError, half
 from models.parity import Answers, measure_parity, reference
 from models.quantize import QuantizeError, quantize
 from models.runtimes import available, load
-from models.runtimes.torch import TorchSession
+from models.runtimes.torch import TorchSession, precisions
 from tests.models.exported import NETWORKS, checkpoint, exported, some_frames
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -47,6 +47,15 @@ def test_the_torch_runtime_answers_as_pytorch(network: str) -> None:
         prediction = session.predict(some_frames(network))
         assert np.abs(prediction.lesion.astype(int) - truth(network).lesion).max() <= FP32_LEVELS
         np.testing.assert_allclose(prediction.classes, truth(network).classes, atol=FP32_CLASSES)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_torch_runtime_in_bf16_is_close(network: str) -> None:
+    if "bf16" not in precisions():
+        pytest.skip("no bfloat16 instructions")
+    with TorchSession(checkpoint(network), precision="bf16", max_batch=4) as session:
+        prediction = session.predict(some_frames(network))
+        close(Answers(prediction.lesion.copy(), prediction.classes.copy(), lambda _: None), network)
 
 
 @pytest.mark.parametrize("runtime", STATUSES)

@@ -30,6 +30,7 @@ class ScriptedSession(Session):
         described = RuntimeDescription("scripted", "1", "fp32", "test", 1)
         super().__init__(tiny_card(), described, max_batch=max_batch)
         self.broken = False
+        self.says = (0.7, 0.2, 0.1)
         self.batches: list[int] = []
 
     def _run(self, n: int) -> None:
@@ -38,7 +39,7 @@ class ScriptedSession(Session):
         self.batches.append(n)
         prediction: Prediction = self._predictions[n - 1]
         np.subtract(255, self._inputs[n - 1][..., 0], out=prediction.lesion)
-        prediction.classes[:] = (0.7, 0.2, 0.1)
+        prediction.classes[:] = self.says
 
     def _release(self) -> None: ...
 
@@ -123,6 +124,26 @@ def test_frames_of_several_sources_go_through_the_engine_together() -> None:
 
     assert b.session.batches == [2]
     assert [r.analysis.source for r in results] == ["left", "right"]
+
+
+def test_what_the_model_said_of_the_frame_stands_beside_the_steadied_answer() -> None:
+    # The same view with other noise: nothing that would start afresh.
+    view = np.repeat(np.repeat(picture(0, height=15, width=20), 8, axis=0), 8, axis=1) // 2 + 60
+    noise = np.random.default_rng(1)
+    with bench() as b:
+        for number in range(6):
+            if number == 5:
+                b.session.says = (0.1, 0.8, 0.1)
+            b.deliver("probe", view + noise.integers(0, 4, view.shape, dtype=np.uint8))
+            b.outlet.wait_for(number + 1)
+        *_, before, after = (result.analysis for result in b.outlet.results)
+
+    assert after.view_change is None
+    assert before.classes is not None
+    assert after.classes is not None
+    assert after.classes.raw == pytest.approx([0.1, 0.8, 0.1])
+    assert after.classes.raw[0] + 0.1 < after.classes.smoothed[0] < before.classes.smoothed[0]
+    assert after.classes.label == before.classes.label
 
 
 def test_it_never_waits_to_fill_a_batch() -> None:
