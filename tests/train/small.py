@@ -60,7 +60,7 @@ def make_trainer(
     """A trainer on the CPU."""
     network = network or small_network()
     stage = stage or plan(recipe)[0]
-    fabric = make_fabric(bf16=False, accelerator="cpu")
+    fabric = make_fabric(bf16=recipe.train.bf16, accelerator="cpu")
     images = stage.images(images)
     pool = Pool(images, None, recipe, fabric.device, batch=stage.batch, classes=len(network.classes))
     options = {**recipe.objective.options, **stage.objective}

@@ -131,6 +131,33 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images(
     assert not (tmp_path / "last.pt").exists()
 
 
+def test_bf16_halves_what_passes_between_layers_and_keeps_the_weights_whole(pictures: Images) -> None:
+    run = make_trainer(pictures, small_recipe(train={"epochs": 1, "batch": 4, "bf16": True}))
+    convolution = next(one for one in run.network.modules() if isinstance(one, torch.nn.Conv2d))
+    passed: list[torch.Tensor] = []
+    convolution.register_forward_hook(lambda _module, _given, answer: passed.append(answer))
+
+    run.train_step(np.arange(4), 1e-3)
+
+    assert passed[0].dtype == torch.bfloat16
+    assert all(weight.dtype == torch.float32 for weight in run.network.parameters())
+    assert np.isfinite(run.losses.latest["total"])
+
+
+def test_pictures_and_weights_lie_channels_last(pictures: Images) -> None:
+    run = make_trainer(pictures, small_recipe())
+    wide = next(
+        one for one in run.network.modules() if isinstance(one, torch.nn.Conv2d) and one.in_channels > 2
+    )
+    given: list[torch.Tensor] = []
+    wide.register_forward_pre_hook(lambda _module, inputs: given.append(inputs[0]))
+
+    run.train_step(np.arange(4), 1e-3)
+
+    assert given[0].is_contiguous(memory_format=torch.channels_last)
+    assert wide.weight.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_the_averaged_weights_follow_the_network_s(pictures: Images) -> None:
     run = make_trainer(pictures, small_recipe(train={"epochs": 1, "batch": 4, "ema": 0.9}))
     before = {name: value.clone() for name, value in run.judged.state_dict().items()}

@@ -17,6 +17,15 @@ def test_every_network_has_a_live_recipe_of_three_classes(network: str) -> None:
     assert len(plan(live)) == 1
 
 
+def test_the_live_recipe_expects_what_real_feeds_do_to_a_picture() -> None:
+    live = load_recipe("live", "sonolite")
+    changes = ("gain", "depth_gain", "speckle", "compression", "marks", "borders", "closer", "shift")
+    assert all(getattr(live.augment, name) > 0 for name in changes)
+    # Sweeps of the phantom, with lifted probes and normal tissue.
+    assert live.draw.synthetic_share > 0
+    assert live.objective.options["label_smoothing"] > 0
+
+
 @pytest.mark.parametrize("network", sorted(paper_recipes()))
 def test_a_resolved_recipe_is_read_back_as_it_was(network: str, tmp_path: Path) -> None:
     recipe = load_recipe("paper", network, ["train.epochs=7", "optimizer.lr=3e-4"])
