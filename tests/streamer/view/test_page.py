@@ -278,6 +278,23 @@ def test_state_use_and_controls_are_in_view_on_common_screens(live: Page, width:
     assert button["height"] >= 44
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (1024, 768), (800, 1280)])
+def test_several_sources_with_long_names_push_nothing_out_of_view(
+    page: Page, width: int, height: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    names = [f"examination room {number}, scanner" for number in range(4)]
+    with DrawnFeed(names, rate_hz=5) as feed, Viewer(feed.address, port=0) as viewer:
+        page.goto(viewer.url)
+        for name in names:
+            page.wait_for_selector(f'.tile[data-source="{name}"][data-seq]')
+        for selector in ("#feed", "#age", ".bar .use", "#do-help", "#panel", "#bars li:last-child .value"):
+            box = page.locator(selector).bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width, selector
+
+
 def page_file(name: str) -> str:
     return (Path(streamer.view.__file__).parent / "page" / name).read_text()
 
