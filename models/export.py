@@ -4,6 +4,7 @@ The file is checked before it gets its name: read back by the contract, run in O
 with the network on frames.
 """
 
+import logging
 import os
 import tempfile
 import warnings
@@ -102,6 +103,8 @@ def write_graph(deployed: Deployed, example: Tensor, text: str, file: Path) -> N
     :param text: the card.
     :raises ExportError: if torch cannot express it.
     """
+    # It tells at every export that torchvision, whose operators no network here has, is absent.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # The exporter's own use of deprecated torch functions, nothing a caller can change.
         warnings.simplefilter("ignore")

@@ -1,5 +1,6 @@
 """An exported file must say what the network says, or not exist."""
 
+import logging
 from pathlib import Path
 
 import msgspec
@@ -60,6 +61,24 @@ def test_an_exported_network_answers_as_the_network_does(tmp_path: Path, frames:
         np.testing.assert_allclose(prediction.classes, expected, atol=1e-4)
     assert load_artifact(path).card == card
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_torch_says_nothing_of_packages_that_no_network_needs(
+    tmp_path: Path, frames: NDArray[np.uint8]
+) -> None:
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    # Where it says so; it passes nothing on to the root, where pytest listens.
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    logger.addHandler(handler)
+    try:
+        network = small_network()
+        export(network, card_of(network), tmp_path / "small.onnx", frames)
+    finally:
+        logger.removeHandler(handler)
+
+    assert said == []
 
 
 def test_a_file_that_disagrees_with_its_network_is_not_written(
