@@ -6,6 +6,7 @@ dates of a patient never enter the process, so nothing can log or publish them.
 
 import logging
 import math
+import struct
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from streamer.sources.base import Captured, Source, SourceInvalidFrame, SourceOp
 from streamer.sources.dicom_regions import Tissue, find_tissue
 from streamer.sources.libav_pixels import fits, too_large
 from streamer.sources.pacing import Pacer
-from streamer.sources.picture_work import check_jpeg
+from streamer.sources.picture_work import DAMAGED, check_jpeg
 from streamer.sources.pictures import picture_size
 
 try:
@@ -30,7 +31,7 @@ try:
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.processing import apply_color_lut, apply_voi_lut
     from pydicom.pixels.utils import iter_pixels
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
+    from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit, RLELossless
 except ImportError:
     raise SourceUnavailable("DICOM files need pydicom: pip install 'sonostream[formats]'") from None
 
@@ -58,6 +59,8 @@ _TAGS = [
 _COLOURS = frozenset(
     {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR", "MONOCHROME1", "MONOCHROME2"}
 )
+# Before GDCM, which ends the process over some damaged frames; what only it decodes is left to it.
+_DECODERS = ("pylibjpeg", "pyjpegls", "pillow")
 _FRAME_TIME_VECTOR, _FRAME_TIME = 0x00181065, 0x00181063
 
 
@@ -91,6 +94,7 @@ class DicomFile(Source):
         self._path = path
         self._header = header
         self._width, self._height, self._count = _check(path, header)
+        self._plugin = ""
         self._decodable()
         self._tissue: Tissue = find_tissue(header, width=self._width, height=self._height)
         self._times_s = frame_times(header, self._count, fallback_fps=options.fps)
@@ -143,13 +147,16 @@ class DicomFile(Source):
             raise SourceUnavailable(
                 f"{self._path}: {syntax.name} needs a decoder: pip install 'sonostream[formats]'"
             )
+        usable = decoder.available_plugins
+        deep = syntax == JPEGExtended12Bit and int(self._header.BitsStored) > 8  # more than Pillow reads
+        self._plugin = next((name for name in _DECODERS if name in usable and not deep), "")
 
     def _open_at(self, number: int) -> None:
         """Begin to decode at a frame."""
         syntax = self._header.file_meta.TransferSyntaxUID
         # A deflated file has no place to seek to; it was bounded when it was inflated.
         source = self._header if syntax == DeflatedExplicitVRLittleEndian else self._path
-        self._frames = iter_pixels(source, indices=range(number, self._count))
+        self._frames = iter_pixels(source, indices=range(number, self._count), decoding_plugin=self._plugin)
         if number == 0:
             self._coded = _coded_frames(self._path, self._count) if syntax.is_encapsulated else None
 
@@ -176,17 +183,23 @@ class DicomFile(Source):
 
     def _check_coded(self, data: bytes) -> None:
         """Refuse a coded frame that claims another size than the file, before it is decoded."""
+        if self._header.file_meta.TransferSyntaxUID == RLELossless:
+            return
         size = picture_size(data) or _jpeg2000_size(data)
-        if size is not None and size != (self._width, self._height):
+        if size is None:
+            # GDCM ends the process over some that have no header.
+            raise SourceInvalidFrame(f"{self._path}: a coded frame without a header")
+        if size != (self._width, self._height):
             raise SourceInvalidFrame(
                 f"{self._path}: a coded frame of {size[0]}x{size[1]} "
                 f"in a file of {self._width}x{self._height}"
             )
-        if data.startswith(b"\xff\xd8") and size is not None:
+        if data.startswith(b"\xff\xd8"):
             try:
-                check_jpeg(data, *size)
-            except SourceInvalidFrame as error:
-                raise SourceInvalidFrame(f"{self._path}: {error}") from None
+                check_jpeg(data, *size, strict=True)
+            except (SourceInvalidFrame, struct.error) as error:
+                why = error if isinstance(error, SourceInvalidFrame) else DAMAGED
+                raise SourceInvalidFrame(f"{self._path}: {why}") from None
 
     def _to_gray(self, decoded: Any) -> Pixels:
         header = self._header

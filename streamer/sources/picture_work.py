@@ -16,8 +16,8 @@ MAX_JPEG_PASSES = 48
 """Components in all scans of a JPEG; a progressive one in colour makes a dozen."""
 MAX_JPEG_WORK = 160 << 20
 """Pixels times passes: 3840 x 2160 fit, progressive in colour."""
-JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""Those that carry the size: all start-of-frame kinds."""
+JPEG_SIZE_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
+"""Those that carry the size: all start-of-frame kinds, JPEG-LS among them."""
 
 _SLACK_BYTES = 1 << 20  # for notes and colour profiles
 _MAX_PNG_CHUNKS = 1 << 14
@@ -29,8 +29,8 @@ _PNG_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _PNG_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
 # Palettes are decoded to colours.
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
-# Anything but stuffed bytes, padding, restart markers and one that is never used.
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
+# All that begin a segment or end the picture: not padding, restart markers, nor what pixels are stuffed with.
+_JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 _SOS, _EOI = 0xDA, 0xD9
 # None, LZW, two names of deflate, PackBits: the others bring formats of their own along.
 _TIFF_CODINGS = frozenset({1, 5, 8, 32773, 32946})
@@ -74,13 +74,14 @@ def _png_chunks(data: bytes | memoryview) -> Iterator[tuple[bytes, memoryview]]:
     raise SourceInvalidFrame(DAMAGED)
 
 
-def check_jpeg(data: bytes | memoryview, width: int, height: int) -> None:
+def check_jpeg(data: bytes | memoryview, width: int, height: int, *, strict: bool = False) -> None:
     """Count the passes over a JPEG's pixels.
 
+    :param strict: refuse bytes between segments too.
     :raises SourceInvalidFrame: if it is cut short or too much work.
     """
     passes = components = 0
-    for marker, at in jpeg_segments(data):
+    for marker, at in jpeg_segments(data, strict=strict):
         if marker == _EOI and passes:
             return
         if marker in JPEG_SIZE_MARKERS and not components:
@@ -95,15 +96,16 @@ def check_jpeg(data: bytes | memoryview, width: int, height: int) -> None:
     raise SourceInvalidFrame(DAMAGED)
 
 
-def jpeg_segments(data: bytes | memoryview) -> Iterator[tuple[int, int]]:
+def jpeg_segments(data: bytes | memoryview, *, strict: bool = False) -> Iterator[tuple[int, int]]:
     """Yield the marker of each segment and where its length is; coded pixels are passed over.
 
+    :param strict: end at bytes between segments.
     :raises struct.error: if the file ends within one.
     """
     at, in_scan = 2, False
     for _ in range(_MAX_JPEG_SEGMENTS):
         found = _JPEG_MARKER.search(data, at, len(data) if in_scan else at + _MAX_JPEG_PADDING)
-        if found is None:
+        if found is None or (strict and not in_scan and bytes(data[at : found.start()]).strip(b"\xff")):
             return
         at = found.end()
         marker = int(data[at - 1])

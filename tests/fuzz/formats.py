@@ -16,7 +16,13 @@ import msgspec
 import numpy as np
 from mcap.writer import CompressionType, Writer
 from pydicom.encaps import encapsulate
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from streamer.frame import Placement
 from streamer.openigtlink_messages import pack_image, pack_string
@@ -159,6 +165,18 @@ def _dicom_bytes(syntax: str = "", **elements: object) -> bytes:
             [b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x01\x01\x11\x00" + bytes(80)] * 2
         )
         made.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    elif syntax == "headless jpeg":
+        # Found by fuzzing: GDCM ended the process over it.
+        made.PixelData = encapsulate(
+            [b"\xff\xd8\x32\xc0\x00\x11\x08" + b"\xff" * 4 + b"\x01\x01\x11" + bytes(80)] * 2
+        )
+        made.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    elif syntax == "whole jpeg":
+        frames = [cv2.imencode(".jpg", frame)[1].tobytes() for frame in made.pixel_array]
+        made.PixelData = encapsulate(frames)
+        made.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    elif syntax:
+        made.compress(JPEGLSLossless if syntax == "jpeg-ls" else JPEG2000Lossless)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, value in elements.items():
@@ -184,11 +202,23 @@ def deflated_with_a_tail() -> bytes:
     return start[: 144 + meta] + packer.compress(bytes(2 << 20)) + packer.flush() + bytes(40)
 
 
+def _torn_jpeg_2000() -> bytes:
+    """A coded frame that breaks off inside its pixels; found by fuzzing, GDCM ended the process over it."""
+    whole = _dicom_bytes("jpeg-2000")
+    at = whole.rindex(b"\xff\x93") + 40
+    return whole[:at] + b"\xff" * 40 + whole[at:]
+
+
 DICOM = (
     _dicom_bytes(),
     _dicom_bytes("rle"),
     _dicom_bytes("deflated"),
     _dicom_bytes("jpeg"),
+    _dicom_bytes("headless jpeg"),
+    _dicom_bytes("whole jpeg"),
+    _dicom_bytes("jpeg-ls"),
+    _dicom_bytes("jpeg-2000"),
+    _torn_jpeg_2000(),
     _dicom_bytes(Rows=65535, Columns=65535),
     _dicom_bytes(NumberOfFrames=2**31 - 1),
     _dicom_bytes(NumberOfFrames=-1),

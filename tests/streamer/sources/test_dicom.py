@@ -297,6 +297,31 @@ def test_a_coded_frame_of_another_size_is_refused_and_the_next_one_comes(tmp_pat
     assert isinstance(third, Captured)
 
 
+@pytest.mark.parametrize(
+    ("start", "why"),
+    [
+        (b"\xff\xd8\x32\xc0\x00\x11\x08\xff\xff\xff\xff\x01\x01\x11", "without a header"),
+        (b"\x00" * 20, "without a header"),
+        (b"\xff\xd8\xab\xcd\xff\xc0\x00\x0b\x08\x00\xf0\x01\x40\x01\x01\x11\x00", "damaged"),
+    ],
+    ids=["damaged", "none", "bytes astray"],
+)
+def test_a_coded_frame_whose_header_is_damaged_never_reaches_the_decoder(
+    tmp_path: Path, start: bytes, why: str
+) -> None:
+    made = dataset(clip(2), FrameTime=40)
+    whole = cv2.imencode(".jpg", clip(2)[1])[1].tobytes()
+    made.PixelData = encapsulate([start + bytes(80), whole])
+    made.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+
+    with open_source(save(made, tmp_path / "study.dcm"), FAST) as source:
+        first, second = drain(source)
+
+    assert isinstance(first, SourceInvalidFrame)
+    assert why in str(first)
+    assert isinstance(second, Captured)
+
+
 def test_a_file_cut_short_loses_its_last_frames_only(tmp_path: Path) -> None:
     made = dataset(clip(3), FrameTime=40)
     made.compress(RLELossless)
