@@ -188,7 +188,7 @@ function arrange() {
 function tabFor(source, i) {
   const tab = document.createElement("button");
   tab.type = "button";
-  tab.innerHTML = "<kbd></kbd><span></span><span class=state></span>";
+  tab.innerHTML = "<kbd></kbd><span class=name></span><span class=state></span>";
   tab.children[0].textContent = `${i + 1}`;
   tab.children[1].textContent = source;
   tab.addEventListener("click", () => select(source, true));

@@ -284,7 +284,10 @@ def test_several_sources_with_long_names_push_nothing_out_of_view(
 ) -> None:
     page.set_viewport_size({"width": width, "height": height})
     names = [f"examination room {number}, scanner" for number in range(4)]
-    with DrawnFeed(names, rate_hz=5) as feed, Viewer(feed.address, port=0) as viewer:
+    with (
+        DrawnFeed(names, rate_hz=5) as feed,
+        Viewer(feed.address, port=0, stale_after_s=STALE_AFTER_S) as viewer,
+    ):
         page.goto(viewer.url)
         for name in names:
             page.wait_for_selector(f'.tile[data-source="{name}"][data-seq]')
@@ -293,6 +296,11 @@ def test_several_sources_with_long_names_push_nothing_out_of_view(
             assert box is not None
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= width, selector
+        # Shortened, not on top of each other; the state is always there.
+        assert page.eval_on_selector_all(
+            "#tabs button", "all => all.every(b => b.scrollWidth <= b.clientWidth)"
+        )
+        assert page.eval_on_selector_all("#tabs .state", "all => all.every(e => e.clientWidth > 20)")
 
 
 def page_file(name: str) -> str:
