@@ -84,9 +84,13 @@ class Line:
         config = SourceConfig(uri="phantom:", name="probe", **source)
         self.feed = Feed(config, QUICK, bell=bell, tell=lambda *_: None, open_it=open_it)
         session, metrics = ScriptedSession(), Metrics()
+        answer = session.infer
+        session.infer = lambda count: (time.sleep(self.engine_s), answer(count))[1]  # type: ignore[method-assign]
         metrics.add_source("probe")
         lane = Lane(self.feed, session.card, MODEL, SmoothingSettings(enabled=False), publisher="test")
         self.analyzer = Analyzer(session, [lane], [self.outlet], metrics, bell=bell)
+        self.engine_s = 0.0
+        """How long the engine takes beyond its work."""
         self.looks = 0
         self.unbalanced: list[str] = []
         self._ending = threading.Event()
@@ -145,11 +149,14 @@ def line(open_it: Callable[[str, SourceOptions], Source], **source: Any) -> Iter
     assert all(later > earlier for earlier, later in itertools.pairwise(made.outlet.ids))
 
 
-def play(script: list[Captured | Exception], *, every: bool = False, pace_s: float = 0.0) -> Line:
+def play(
+    script: list[Captured | Exception], *, every: bool = False, pace_s: float = 0.0, engine_s: float = 0.0
+) -> Line:
     """Run a script through the line; the line after all of it is accounted for."""
     source = ScriptedSource("every" if every else "newest")
     frames = sum(isinstance(step, Captured | SourceInvalidFrame) for step in script)
     with line(lambda *_: source) as made:
+        made.engine_s = engine_s
         tick = threading.Event()
         for step in script:
             source.script.put(step)
@@ -192,9 +199,10 @@ def test_clocks_that_jump_back_and_forth_lose_no_account(every: bool) -> None:
 def test_at_240_frames_a_second_the_newest_are_analysed_and_the_others_counted() -> None:
     frames: list[Captured | Exception] = [captured(marked(number)) for number in range(240)]
 
-    line = play(frames, pace_s=1 / 240)
+    line = play(frames, pace_s=1 / 240, engine_s=0.02)
 
     accounts = line.feed.ledger.accounts
+    assert accounts.dropped["superseded"] > 0
     assert accounts.analyzed + accounts.dropped["superseded"] == 240
     assert line.outlet.ids[-1] == 239
 

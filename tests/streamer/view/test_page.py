@@ -121,6 +121,8 @@ def test_a_killed_daemon_is_told_and_its_return_too(page: Page, unused_port: int
                 "body[data-connected=false][data-state=no_daemon][data-overlay=grey]", timeout=5000
             )
             assert "NO CONNECTION to the daemon" in page.inner_text("#alarm")
+            assert page.get_attribute(".tile", "data-state") == "no_daemon"
+            assert "NO CONNECTION" in page.inner_text(".tile .banner")
         finally:
             daemon.kill()
             daemon.wait()
