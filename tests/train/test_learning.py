@@ -13,63 +13,55 @@ from models.networks.registry import list_models
 from tests.train.small import fit, learn_by_heart, make_trainer, small_network, small_recipe, stills
 from train.data import Images, shrink
 from train.phantoms import Mixture, render
+from train.run import keep_memory
 from train.validation import figures, predict
 
 SLIM = {"widths": (16, 32, 64), "bridge": 64, "key_channels": 16, "size": 64, "cls_pool": "gap+gmp"}
 # The smallest input of each, and for the wide ones an option that makes them cheaper.
 SMALL: dict[str, dict[str, object]] = {
     "mtl_oca": {"size": 32, "widths": (16, 16, 32), "bridge": 32, "key_channels": 16, "cls_pool": "gap+gmp"},
+    "ctg_net": {"size": 64, "channels": 64},
 }
-HEAVY = {
-    "la_net_r18",
-    "la_net_r50",
-    "resnet50",
-    "rmtl_net",
-    "mtl_net",
-    "mtl_cosa",
-    "uresnet",
-    "ctg_net",
-    "acsnet",
-    "cunet",
-    "unet",
-}
+SLOW = {"unet", "acsnet"}
+# A minute each on one core.
+HEAVY = {"rmtl_net", "mtl_net", "mtl_cosa", "uresnet", "ctg_net"}
 
 
 @pytest.fixture(scope="module")
 def eight() -> Images:
+    # As a run does: else a step takes several times as long.
+    keep_memory()
     return stills(12, 64).take(np.array([0, 1, 3, 4, 6, 7, 9, 10]))  # benign and malignant
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(one, marks=pytest.mark.slow if one in HEAVY else ()) for one in list_models()],
+    [pytest.param(one, marks=pytest.mark.slow if one in SLOW | HEAVY else ()) for one in list_models()],
 )
 @pytest.mark.timeout(600)
 def test_every_network_learns_eight_images_by_heart(name: str, eight: Images) -> None:
     if name in HEAVY and not os.environ.get("SONOSTREAM_HEAVY_TESTS"):
-        pytest.skip("takes minutes on a CPU: set SONOSTREAM_HEAVY_TESTS=1")
+        pytest.skip("takes 49 to 72 s on one core: set SONOSTREAM_HEAVY_TESTS=1")
     options = SMALL.get(name, {"size": 64})
     network = small_network(name, **options)
     size = network.size[0]
+    # LA-Net's cells are 32 x 32 pixels, too large for these outlines: no Dice could tell that it learns. Its
+    # mask leaves a normalisation whose scale grows with the rate.
+    coarse = name.startswith("la_net")
+    rate = 3e-3 if coarse else 1e-3
     recipe = small_recipe(
         train={"epochs": 1, "batch": 8, "clip": 5.0},
         augment={},
-        objective={"name": "generic", "dice_weight": 1.0},
+        objective={"name": "generic", "dice_weight": 0.0 if coarse else 1.0},
     )
     images = shrink(eight, size) if size != 64 else eight
     run = make_trainer(images, recipe, network=network)
-    first = dict(run.train_step(np.arange(8), 1e-3))
+    first = dict(run.train_step(np.arange(8), rate))
     for _ in range(10):
-        learn_by_heart(run, 20, 1e-3)
+        learn_by_heart(run, 20, rate)
         reached = figures(predict(run.network, images), images)
         learned = reached.get("accuracy", 1.0) == 1.0
-        # LA-Net's cells are 32 x 32 pixels, too large for these outlines, and its mask leaves a normalisation
-        # whose scale grows slowly.
-        drawn = (
-            run.losses.latest["mask"] < 0.8 * first["mask"]
-            if name.startswith("la_net")
-            else reached.get("dice", 1.0) > 0.8
-        )
+        drawn = run.losses.latest["mask"] < 0.8 * first["mask"] if coarse else reached.get("dice", 1.0) > 0.8
         if learned and drawn:
             break
 
