@@ -97,7 +97,7 @@ def export_command(
 
 def parity_table(rows: list[Parity]) -> Table:
     """Lay out how far each engine is from PyTorch."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     frames = rows[0].frames if rows else 0
     table.caption = (
         f"Against PyTorch in fp32 on {frames} frames: lesion map in levels of 255, Dice between masks, "

@@ -6,16 +6,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from models.artifact import load_artifact
 from models.checkpoint import Checkpoint, card_of
 from models.export import ExportError
-from models.parity import BOUNDS
+from models.parity import BOUNDS, Parity
 from models.precisions import export_as
 from models.runtimes import load
 from streamer.cli import app
 from tests.models.test_export import small_network
+from train.export_command import parity_table
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -147,3 +149,13 @@ def test_a_folder_without_pictures_is_refused(checkpoint: Path, tmp_path: Path) 
     status, output = run(checkpoint, "-o", tmp_path / "lesion.onnx", "--calibrate", tmp_path)
     assert status == 2
     assert "has 0 pictures" in output
+
+
+def test_the_table_of_differences_fits_a_terminal_of_80_columns() -> None:
+    row = Parity("onnxruntime", "fp32", 16, 255, 12.345, 0.9876, 0.0123, 1.0, 12.34, within=True)
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(parity_table([row]))
+
+    shown = capture.get().split()
+    assert {"bound", "within", "speed", "12.34", "100.0%"} <= set(shown)
