@@ -113,7 +113,7 @@ def parity_table(rows: list[Parity]) -> Table:
             row.runtime,
             row.precision,
             str(row.lesion_max),
-            f"{row.lesion_mean:.3f}",
+            f"{row.lesion_mean:.2f}",
             f"{row.dice:.4f}",
             f"{row.classes_max:.2g}",
             f"{row.agreement:.1%}",
