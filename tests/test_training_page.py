@@ -15,8 +15,8 @@ pytest.importorskip("torch", reason="trains (pip install 'sonostream[train]')")
 from models.networks.cards import CARDS
 from train.ablations import ablations
 from train.ablations import main as train_ablations
-from train.command import train_command
-from train.evaluate_command import evaluate_command
+from train.commands.evaluate import evaluate_command
+from train.commands.train import train_command
 from train.objectives import resolve
 from train.recipe import load_recipe, paper_recipes
 from train.sets import read

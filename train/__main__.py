@@ -2,7 +2,7 @@
 
 import typer
 
-from train.command import train_command
+from train.commands.train import train_command
 
 if __name__ == "__main__":
     typer.run(train_command)

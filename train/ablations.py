@@ -21,15 +21,15 @@ from rich.table import Table
 from models.checkpoint import INTENDED_USE
 from models.networks.cost import count_parameters
 from models.networks.registry import ModelError, build, card
-from train.checkpoint import CheckpointError
 from train.data import DataError
-from train.fold import network_options
+from train.learning.checkpoint import CheckpointError
 from train.objectives import ObjectiveError, make_objective
 from train.recipe import RecipeError, load_recipe
-from train.request import Request
-from train.run import resolve_recipe, run
+from train.run.fold import network_options
+from train.run.request import Request
+from train.run.watch import RunError, TrainingError
+from train.run.whole import resolve_recipe, run
 from train.sets import read
-from train.watch import RunError, TrainingError
 
 SCHEMA = "sonostream.ablations/1"
 FIGURES = ("dice", "jaccard", "accuracy", "auc", "sensitivity", "specificity")

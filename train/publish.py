@@ -22,9 +22,9 @@ from models.export import ExportError, export, replace_card
 from models.networks.registry import ModelError
 from models.runtimes import EngineError, load
 from train.data import DataError, Images
-from train.evaluate import evaluate, load_heldout, load_phantom
+from train.evaluation.evaluate import evaluate, load_heldout, load_phantom
 from train.page import write_page
-from train.run import TRAIN_MIXTURE
+from train.run.whole import TRAIN_MIXTURE
 
 
 def publish(run: Path, data: Path, artifact: Path, version: str, cache: Path) -> ModelCard:

@@ -19,10 +19,10 @@ from rich.table import Table
 
 from models.artifact import ArtifactError
 from models.runtimes import EngineError, load
-from train.answers import ask
+from train.commands.evaluate import choose
 from train.data import DataError, Images, Pixels, Study, fit, label_index, lesion_of, read_gray
-from train.evaluate_command import choose
-from train.scores import score
+from train.evaluation.answers import ask
+from train.evaluation.scores import score
 from train.sets import read
 
 FIGURES = ("dice", "missed", "false_positives", "auc", "accuracy", "calibration_error")

@@ -26,12 +26,12 @@ COMMANDS = {
     "record": Command("streamer.cli.record:record", "Record a daemon's results and pictures in a file."),
     "replay": Command("streamer.cli.replay:replay", "Run a recording again and report what changed."),
     "extract": Command("streamer.cli.extract:extract", "Make a video, tables or DICOM of a recording."),
-    "train": Command("train.command:train_command", "Train a network and export it."),
+    "train": Command("train.commands.train:train_command", "Train a network and export it."),
     "evaluate": Command(
-        "train.evaluate_command:evaluate_command", "Measure how well a model does on a data set."
+        "train.commands.evaluate:evaluate_command", "Measure how well a model does on a data set."
     ),
     "export": Command(
-        "train.export_command:export_command", "Turn a checkpoint into a file that every engine runs."
+        "train.commands.export:export_command", "Turn a checkpoint into a file that every engine runs."
     ),
     "bench": Command("benchmarks.command:bench", "Measure latency against its floor."),
     "models": Command("models.listing:models_command", "List the networks with their papers and sizes."),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import models
 from models.networks.base import Network, Output
-from train.batch import UNKNOWN, Batch
+from train.learning.batch import UNKNOWN, Batch
 
 SIDE = 64
 

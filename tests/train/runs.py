@@ -8,9 +8,9 @@ import torch
 
 import models
 from models.networks.base import Network
-from train import checkpoint
-from train.answers import Answers, ask_network, save_answers
 from train.data import Images
+from train.evaluation.answers import Answers, ask_network, save_answers
+from train.learning import checkpoint
 from train.phantoms import Mixture, render
 
 RECIPE = 'name = "paper"\n[optimizer]\nname = "adam"\nlr = 0.001\n[train]\nbatch = 16\nepochs = 2\n'

@@ -8,14 +8,14 @@ import torch
 from models.networks.base import Network
 from models.networks.registry import build
 from train.data import Images
-from train.draw import Pool
-from train.loop import Trainer
+from train.learning.draw import Pool
+from train.learning.loop import Trainer
+from train.learning.processes import make_fabric
+from train.learning.stages import Stage, plan
 from train.objectives import make_objective
 from train.phantoms import Mixture, render
-from train.processes import make_fabric
 from train.recipe import Recipe, parse
-from train.stages import Stage, plan
-from train.watch import Report, Watch
+from train.run.watch import Report, Watch
 
 TINY: dict[str, object] = {
     "widths": (8, 8, 16),

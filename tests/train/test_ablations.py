@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from train import ablations
 from train.ablations import Row, as_markdown, plan_row, tabulate, train_row
 from train.recipe import load_recipe
-from train.request import Request
-from train.watch import RunError
+from train.run.request import Request
+from train.run.watch import RunError
 
 SLIM = {"widths": [8, 8, 16], "bridge": 16, "key_channels": 8}
 ROWS = (

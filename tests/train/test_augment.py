@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from tests.train.small import stills
-from train.augment import augment
-from train.batch import UNKNOWN, Batch
-from train.chance import Chance, Rows
+from train.augment.feed import augment
+from train.augment.strength import Strength
+from train.augment.texture import compress, texture
 from train.data import Images
+from train.learning.batch import UNKNOWN, Batch
+from train.learning.chance import Chance, Rows
 from train.recipe import load_recipe
-from train.strength import Strength
-from train.texture import compress, texture
 
 CPU = torch.device("cpu")
 COUNT = 12

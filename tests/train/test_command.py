@@ -16,8 +16,8 @@ from models.artifact import load_artifact
 from models.checkpoint import read_checkpoint
 from streamer.cli import app
 from tests.train.layouts import write_busi
-from train import checkpoint
-from train.answers import load_answers
+from train.evaluation.answers import load_answers
+from train.learning import checkpoint
 
 TINY = [
     "network.size=32",

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.train.small import small_recipe, stills
-from train.batch import UNKNOWN
 from train.data import Images
-from train.draw import Pool, for_network, hide_masks
+from train.learning.batch import UNKNOWN
+from train.learning.draw import Pool, for_network, hide_masks
 from train.recipe import RecipeError
 
 CPU = torch.device("cpu")

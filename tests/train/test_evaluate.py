@@ -13,9 +13,9 @@ from models.checkpoint import read_checkpoint
 from models.export import export
 from streamer.cli import app
 from tests.train.runs import network, pictures
-from train import checkpoint
+from train.commands.evaluate import choose
 from train.data import DataError, Study
-from train.evaluate_command import choose
+from train.learning import checkpoint
 from train.sets import DataSet
 
 pytestmark = [
@@ -167,7 +167,7 @@ def test_a_folder_that_cannot_be_written_is_named(weights: Path, cache: Path, tm
 
 def test_figures_do_not_depend_on_how_many_images_are_asked_at_once(weights: Path) -> None:
     from models.runtimes import load
-    from train.answers import ask, ask_network
+    from train.evaluation.answers import ask, ask_network
 
     images = pictures()
     with load(weights, "torch", precision="fp32", max_batch=4) as session:

@@ -17,7 +17,7 @@ from models.precisions import export_as
 from models.runtimes import load
 from streamer.cli import app
 from tests.models.test_export import small_network
-from train.export_command import parity_table
+from train.commands.export import parity_table
 
 pytestmark = [
     pytest.mark.timeout(300),

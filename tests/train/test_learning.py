@@ -12,9 +12,9 @@ import pytest
 from models.networks.registry import list_models
 from tests.train.small import fit, learn_by_heart, make_trainer, small_network, small_recipe, stills
 from train.data import Images, shrink
+from train.learning.validation import figures, predict
 from train.phantoms import Mixture, render
-from train.run import keep_memory
-from train.validation import figures, predict
+from train.run.whole import keep_memory
 
 SLIM = {"widths": (16, 32, 64), "bridge": 64, "key_channels": 16, "size": 64, "cls_pool": "gap+gmp"}
 # The smallest input of each, and for the wide ones an option that makes them cheaper.

@@ -20,11 +20,11 @@ from models.networks.registry import CLASSES
 from tests.train.small import fit as train_on
 from tests.train.small import make_trainer, small_network, small_recipe
 from train.data import Images, fit, shrink
-from train.draw import hide_masks
+from train.learning.draw import hide_masks
+from train.learning.stages import plan
+from train.learning.validation import figures, predict
 from train.phantoms import still
-from train.run import keep_memory
-from train.stages import plan
-from train.validation import figures, predict
+from train.run.whole import keep_memory
 
 LEARNING = {"schedule": {"name": "cosine", "warm_up": 0.1}, "augment": {"horizontal_flip": 0.5}}
 # Sides of a close-up, in pixels: of what is cut out of a still, and of what it is brought to.

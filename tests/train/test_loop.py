@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from tests.train.small import fit, make_trainer, small_network, small_recipe, stills
-from train import checkpoint
-from train.checkpoint import CheckpointError
 from train.data import Images
-from train.loop import Trainer
+from train.learning import checkpoint
+from train.learning.checkpoint import CheckpointError
+from train.learning.loop import Trainer
+from train.learning.schedule import Budget, rate
+from train.learning.validation import figures, predict, score
 from train.recipe import Schedule
-from train.schedule import Budget, rate
-from train.validation import figures, predict, score
-from train.watch import Interrupted, TrainingError
+from train.run.watch import Interrupted, TrainingError
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streamer.sources.phantom import Phantom
-from train.marks import find_marks, paint_over
+from train.evaluation.marks import find_marks, paint_over
 from train.pictures import Pixels
 
 WHITE = 228

@@ -16,7 +16,7 @@ from torchmetrics.functional.classification import (
 )
 
 from train import metrics
-from train.calibration import cross_entropy, temperature
+from train.evaluation.calibration import cross_entropy, temperature
 from train.metrics import Bools
 
 

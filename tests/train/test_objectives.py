@@ -8,7 +8,7 @@ import torch
 import models
 from models.networks.cards import CARDS
 from tests.train.objective_cases import ALL_UNKNOWN, answers, batch, network, output, rows
-from train.batch import UNKNOWN
+from train.learning.batch import UNKNOWN
 from train.objectives import OBJECTIVES, Objective, ObjectiveError, make_objective, resolve
 
 # Network, its options, channels of its coarse mask, objective, options.

@@ -7,7 +7,7 @@ import torch
 
 import models
 from tests.train.objective_cases import answers, batch, network, output, rows
-from train.batch import UNKNOWN
+from train.learning.batch import UNKNOWN
 from train.objectives import make_objective
 from train.objectives.ctg_net import CTGNetObjective
 

@@ -9,7 +9,7 @@ from torch import Tensor
 import models
 from models.networks.base import Output
 from tests.train.objective_cases import SIDE, batch, network
-from train.batch import Batch
+from train.learning.batch import Batch
 from train.objectives import ObjectiveError, make_objective
 from train.objectives.la_net import carry_over
 

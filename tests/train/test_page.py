@@ -1,7 +1,7 @@
 """The page beside a model says what its card says."""
 
 from models.artifact import InputSize, ModelCard, TrainingData
-from train.evaluate import Answers, as_card, score
+from train.evaluation.evaluate import Answers, as_card, score
 from train.page import write_page
 from train.phantoms import Mixture, render
 

@@ -9,11 +9,11 @@ import torch
 from models.networks.registry import build, list_models
 from tests.train.objective_cases import network
 from train.ablations import Row, ablations, plan_row
-from train.fold import network_options
+from train.learning.stages import plan
 from train.objectives import ObjectiveError, make_objective
 from train.recipe import RecipeError, load_recipe, paper_recipes
-from train.request import Request
-from train.stages import plan
+from train.run.fold import network_options
+from train.run.request import Request
 
 # As printed: optimiser, rate, betas, weight decay, batch, epochs, schedule.
 PRINTED: dict[str, tuple[Any, ...]] = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from train.processes import own_rows
-from train.watch import RunError
+from train.learning.processes import own_rows
+from train.run.watch import RunError
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 # Group normalisation and no dropout: a network whose course does not blow rounding up. LA-Net's from random
@@ -27,7 +27,7 @@ SETTINGS = [
 BATCH_NORM = """
 import torch
 from torch import nn
-from train.processes import make_fabric, own_rows, share_statistics
+from train.learning.processes import make_fabric, own_rows, share_statistics
 
 fabric = make_fabric(bf16=False, accelerator="cpu")
 rows = own_rows(8, fabric)

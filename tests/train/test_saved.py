@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from train import checkpoint
-from train.checkpoint import CheckpointError
-from train.saved import read_epochs, rewind
+from train.learning import checkpoint
+from train.learning.checkpoint import CheckpointError
+from train.learning.saved import read_epochs, rewind
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path: Path) -> None:

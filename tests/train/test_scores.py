@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train.answers import Answers, load_answers, save_answers
 from train.data import UNKNOWN_LABEL, DataError, Images
+from train.evaluation.answers import Answers, load_answers, save_answers
+from train.evaluation.scores import score
 from train.metrics import Bools
-from train.scores import score
 
 BENIGN, MALIGNANT, NORMAL = range(3)
 

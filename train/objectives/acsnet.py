@@ -8,7 +8,7 @@ from torch import Tensor
 from models.losses import LossNet, UncertaintyWeights, dice_terms, mean_over
 from models.networks.base import Network, Output
 from models.networks.registry import ModelError
-from train.batch import Batch
+from train.learning.batch import Batch
 from train.objectives.base import Objective, ObjectiveError, Options, Share
 
 

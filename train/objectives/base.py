@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.losses import mean_over
 from models.networks.base import Network, Output
 from models.networks.blocks import full_precision
-from train.batch import UNKNOWN, Batch
+from train.learning.batch import UNKNOWN, Batch
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 NotNegative = Annotated[float, Meta(ge=0)]

@@ -9,7 +9,7 @@ from torch import Tensor
 from models.losses import DynamicWeightAverage, coarse_dice_terms, dice_terms, mean_over
 from models.networks.base import Network, Output
 from models.networks.blocks import full_precision
-from train.batch import Batch
+from train.learning.batch import Batch
 from train.objectives.base import Objective, ObjectiveError, Options, Positive
 
 

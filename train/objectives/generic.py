@@ -6,7 +6,7 @@ from torch import Tensor
 from models.losses import dice_terms, mean_over
 from models.networks.base import Network, Output
 from models.networks.blocks import full_precision
-from train.batch import Batch
+from train.learning.batch import Batch
 from train.objectives.base import NotNegative, Objective, Options, Share, lesion_log_odds, mask_terms
 from train.objectives.rmtl_net import region_targets
 

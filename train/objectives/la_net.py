@@ -7,7 +7,7 @@ from torch import Tensor
 
 from models.losses import location_terms, mean_over, pseudo_masks
 from models.networks.base import Network, Output
-from train.batch import Batch
+from train.learning.batch import Batch
 from train.objectives.base import Objective, ObjectiveError, Options, Share
 
 

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from models.losses import mean_over
 from models.networks.base import Network, Output
-from train.batch import Batch
+from train.learning.batch import Batch
 from train.objectives.base import NotNegative, Objective, ObjectiveError, Options, lesion_log_odds, mask_terms
 
 

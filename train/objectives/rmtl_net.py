@@ -7,7 +7,7 @@ from torch import Tensor
 from models.losses import mean_over
 from models.networks.base import Network, Output
 from models.networks.blocks import full_precision
-from train.batch import Batch
+from train.learning.batch import Batch
 from train.objectives.base import Objective, ObjectiveError, Options, Positive, Share
 
 RING_PX = 32.0

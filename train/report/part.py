@@ -7,13 +7,13 @@ import numpy as np
 
 from models.networks.base import Network
 from models.networks.registry import CLASSES
-from train.answers import Answers
 from train.data import Images
+from train.evaluation.answers import Answers
+from train.evaluation.scores import FALSE_POSITIVE_SHARE, THRESHOLD, Scores, per_image
 from train.metrics import Interval
 from train.report.gradcam import grad_cam, layer_of
 from train.report.pictures import Example, heat, overlay, rank
 from train.report.words import EVERY_CLASS, FIGURES, MAIN, words
-from train.scores import FALSE_POSITIVE_SHARE, THRESHOLD, Scores, per_image
 
 __all__ = [
     "MAIN",

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.networks.registry import CLASSES
-from train.answers import Answers
 from train.data import Images, Pixels
+from train.evaluation.answers import Answers
+from train.evaluation.scores import THRESHOLD
 from train.metrics import Bools, Floats
-from train.scores import THRESHOLD
 
 SIDE = 256
 """Of a picture in a report, in pixels."""

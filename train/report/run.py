@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.answers import Answers, load_answers
 from train.data import DataError, Images
+from train.evaluation.answers import Answers, load_answers
 
 
 class Fold(NamedTuple):

@@ -9,8 +9,9 @@ import numpy as np
 from models.checkpoint import read_checkpoint
 from models.networks.base import Network
 from models.networks.registry import ModelError
-from train.answers import Answers
 from train.data import Images, join
+from train.evaluation.answers import Answers
+from train.evaluation.scores import Positive, Scores, score
 from train.metrics import Bin, mean_sd, reliability
 from train.report.compare import compare
 from train.report.part import Part, as_json, is_synthetic, show
@@ -24,7 +25,6 @@ from train.report.write import (
     spread,
     write_report,
 )
-from train.scores import Positive, Scores, score
 
 _UNKNOWN = "not recorded"
 
@@ -34,7 +34,8 @@ def write(run: Path, *, positive: Positive = "malignant") -> None:
 
     Read are, in RUN: `recipe.toml`; `data.json` (the findings of `train.sets.read`, and where it has them
     `command`, `network`, `split`, `selection`, `heldout`); in every fold-N: `answers.npz`
-    (`train.answers.save_answers`), `epochs.jsonl`, `best.pt` (for Grad-CAM). What is absent is left out.
+    (`train.evaluation.answers.save_answers`), `epochs.jsonl`, `best.pt` (for Grad-CAM). What is absent is
+    left out.
 
     :param run: the run's folder.
     :param positive: the class that sensitivity is of; RMTL-Net counts benign.

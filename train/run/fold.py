@@ -10,21 +10,21 @@ from lightning_fabric import Fabric
 from models.checkpoint import read_checkpoint
 from models.networks.base import Network
 from models.networks.registry import ModelError, build, card, create
-from train import checkpoint
-from train.answers import ask_network, save_answers
-from train.batch import UNKNOWN
-from train.calibration import temperature
-from train.chance import mix
 from train.data import Images, read_images
-from train.draw import Pool, for_network, hide_masks
-from train.loop import Trainer
+from train.evaluation.answers import ask_network, save_answers
+from train.evaluation.calibration import temperature
+from train.learning import checkpoint
+from train.learning.batch import UNKNOWN
+from train.learning.chance import mix
+from train.learning.draw import Pool, for_network, hide_masks
+from train.learning.loop import Trainer
+from train.learning.saved import BEST, LAST, rewind
+from train.learning.stages import Stage, plan
+from train.learning.validation import figures, predict
 from train.objectives import make_objective
 from train.recipe import Recipe
-from train.saved import BEST, LAST, rewind
+from train.run.watch import Watch
 from train.splits import Parts
-from train.stages import Stage, plan
-from train.validation import figures, predict
-from train.watch import Watch
 
 ANSWERS = "answers.npz"
 

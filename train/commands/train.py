@@ -15,15 +15,15 @@ from rich.console import Console
 from rich.table import Table
 
 from models.networks.registry import ModelError
-from train.checkpoint import CheckpointError
 from train.data import DataError
+from train.learning.checkpoint import CheckpointError
+from train.learning.saved import LAST
 from train.objectives import ObjectiveError
 from train.recipe import RecipeError, load_recipe
-from train.request import Outcome, Request, Selection
-from train.run import run
-from train.saved import LAST
+from train.run.request import Outcome, Request, Selection
+from train.run.watch import Interrupted, RunError, TrainingError
+from train.run.whole import run
 from train.splits import Split
-from train.watch import Interrupted, RunError, TrainingError
 
 _CHOICES = {
     "selection": ("inner", "test-fold"),

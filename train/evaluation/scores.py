@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from models.networks.registry import CLASSES
 from train import metrics
-from train.answers import Answers
 from train.data import Images
+from train.evaluation.answers import Answers
 from train.metrics import Bin, Bools, Empty, Floats, Interval, Ints, Rates, Roc
 
 BENIGN, MALIGNANT, NORMAL = range(3)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from models.runtimes import Session
-from train.answers import Answers, ask, ask_network, load_answers, save_answers
 from train.data import Images, read_images, shrink
+from train.evaluation.answers import Answers, ask, ask_network, load_answers, save_answers
+from train.evaluation.scores import Scores, confusion, score
 from train.phantoms import Mixture, load_or_render
-from train.scores import Scores, confusion, score
 from train.sets import read
 
 __all__ = [
@@ -112,6 +112,6 @@ def evaluate(session: Session, data: Path, cache: Path) -> dict[str, dict[str, A
 if __name__ == "__main__":
     import typer
 
-    from train.evaluate_command import evaluate_command
+    from train.commands.evaluate import evaluate_command
 
     typer.run(evaluate_command)

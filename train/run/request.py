@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from train.fold import Tested
 from train.recipe import Recipe
+from train.run.fold import Tested
 from train.sets import Heldout
 from train.splits import Split
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from models.networks.base import Network
 from models.networks.registry import CLASSES
 from train import metrics
-from train.batch import UNKNOWN
 from train.data import Images
+from train.learning.batch import UNKNOWN
 
 _NORMAL = CLASSES.index("normal")
 

@@ -16,9 +16,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from models.networks.base import Output
-from train.batch import Batch
-from train.chance import Rows
-from train.watch import RunError
+from train.learning.batch import Batch
+from train.learning.chance import Rows
+from train.run.watch import RunError
 
 
 def make_fabric(*, bf16: bool, accelerator: str = "auto") -> Fabric:

@@ -16,13 +16,12 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from models.networks.base import Network
-from train.augment import augment
-from train.chance import Chance, mix
-from train.checkpoint import CheckpointError
+from train.augment.feed import augment
 from train.data import Images
-from train.draw import Pool
-from train.objectives import Objective
-from train.processes import (
+from train.learning.chance import Chance, mix
+from train.learning.checkpoint import CheckpointError
+from train.learning.draw import Pool
+from train.learning.processes import (
     any_process,
     first_process,
     own_rows,
@@ -30,13 +29,14 @@ from train.processes import (
     whole_batch,
     whole_output,
 )
+from train.learning.saved import Saved, check_header
+from train.learning.schedule import make_optimizer, rate
+from train.learning.stages import Stage
+from train.learning.step import Losses, average
+from train.learning.validation import figures, predict_shared, score
+from train.objectives import Objective
 from train.recipe import Recipe
-from train.saved import Saved, check_header
-from train.schedule import make_optimizer, rate
-from train.stages import Stage
-from train.step import Losses, average
-from train.validation import figures, predict_shared, score
-from train.watch import Interrupted, Report, Watch
+from train.run.watch import Interrupted, Report, Watch
 
 
 class Trainer:

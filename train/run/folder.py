@@ -7,12 +7,12 @@ from lightning_fabric import Fabric
 from models.networks.base import Network
 from models.networks.registry import CLASSES, card
 from train.data import Study
+from train.learning.saved import LAST, check_recipe
 from train.recipe import Recipe, load_recipe, save_recipe
-from train.request import Request
-from train.saved import LAST, check_recipe
+from train.run.request import Request
+from train.run.watch import RunError
 from train.sets import DataSet
 from train.splits import FoldTable, make_folds, read_folds
-from train.watch import RunError
 
 
 def has_class(study: Study, network: Network) -> bool:

@@ -13,20 +13,20 @@ from models.artifact import ArtifactError
 from models.export import ExportError
 from models.networks.base import Network
 from train.data import Images
-from train.finish import export_best
-from train.fold import Setup, Tested, create_network, train_fold
-from train.folder import claim, folds_of, has_class, notes_on, write_data
+from train.learning.processes import make_fabric
+from train.learning.stages import plan
 from train.objectives import resolve
 from train.phantoms import Mixture, load_or_render
-from train.processes import make_fabric
-from train.progress import Display
 from train.recipe import Objective, Recipe
 from train.report import write
-from train.request import Outcome, Request
+from train.run.finish import export_best
+from train.run.fold import Setup, Tested, create_network, train_fold
+from train.run.folder import claim, folds_of, has_class, notes_on, write_data
+from train.run.progress import Display
+from train.run.request import Outcome, Request
+from train.run.watch import RunError, Watch
 from train.sets import read
 from train.splits import FoldTable
-from train.stages import plan
-from train.watch import RunError, Watch
 
 TRAIN_MIXTURE = Mixture(stills=1500, sweeps=50, frames=20)
 VALIDATION_MIXTURE = Mixture(stills=60, sweeps=4, frames=10)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.chance import Chance
+from train.learning.chance import Chance
 
 _BANK = 256
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from train.watch import TrainingError
+from train.run.watch import TrainingError
 
 
 class Losses:

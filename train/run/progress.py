@@ -8,8 +8,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from train.run.watch import Report
 from train.splits import Parts
-from train.watch import Report
 
 # Without a terminal nobody watches a bar: a line now and then says that an epoch is still going on.
 _LINE_S = 60.0

@@ -19,17 +19,17 @@ from models.checkpoint import read_checkpoint
 from models.networks.base import Network
 from models.networks.registry import ModelError
 from models.runtimes import EngineError, Precision, Session, load
-from train.answers import ask
 from train.data import DataError, Images, Study, read_images
-from train.evaluate import MASKS_PROTOCOL, PHANTOM_PROTOCOL, REAL_PROTOCOL, as_card, load_phantom
-from train.marks import without_marks
+from train.evaluation.answers import ask
+from train.evaluation.evaluate import MASKS_PROTOCOL, PHANTOM_PROTOCOL, REAL_PROTOCOL, as_card, load_phantom
+from train.evaluation.marks import without_marks
+from train.evaluation.scores import Positive, score
 from train.metrics import Bools, Empty
 from train.report.compare import Comparison, compare
 from train.report.part import Part, figure_rows, is_synthetic, show
 from train.report.run import names_in_fold
 from train.report.words import MAIN, words
 from train.report.write import Report, write_report
-from train.scores import Positive, score
 from train.sets import DataSet, read
 
 _HELD_OUT, _ALL = "heldout", "all"

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from models.networks.base import Network
 from train.data import Images
+from train.learning.schedule import Budget
 from train.objectives.la_net import carry_over
 from train.recipe import Recipe, RecipeError
-from train.schedule import Budget
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from models.artifact import TrainingData
 from models.checkpoint import card_of
 from models.export import ExportError, export
 from models.networks.base import Network
-from train.answers import load_answers
-from train.fold import ANSWERS, Tested
+from train.evaluation.answers import load_answers
 from train.recipe import Recipe
-from train.request import Request
+from train.run.fold import ANSWERS, Tested
+from train.run.request import Request
 from train.splits import FoldTable
 
 _FRAMES = 16

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from models.networks.base import Network
-from train import checkpoint
-from train.checkpoint import CheckpointError
+from train.learning import checkpoint
+from train.learning.checkpoint import CheckpointError
 from train.recipe import Recipe
 
 LAST, BEST, EPOCHS = "last.pt", "best.pt", "epochs.jsonl"

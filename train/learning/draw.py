@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from models.networks.registry import CLASSES
-from train.batch import UNKNOWN, Batch
-from train.chance import mix
 from train.data import Images
+from train.learning.batch import UNKNOWN, Batch
+from train.learning.chance import mix
 from train.recipe import Recipe, RecipeError
 
 # A set may take this much of a device's free memory; the rest is for feature maps.

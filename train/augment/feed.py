@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train.batch import UNKNOWN, Batch
-from train.chance import Chance
-from train.overlays import borders, lifted, marks
-from train.strength import Strength
-from train.texture import texture
+from train.augment.overlays import borders, lifted, marks
+from train.augment.strength import Strength
+from train.augment.texture import texture
+from train.learning.batch import UNKNOWN, Batch
+from train.learning.chance import Chance
 
 __all__ = ["UNKNOWN", "Batch", "Chance", "Strength", "augment"]
 

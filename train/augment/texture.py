@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d, median_blur
 from torch import Tensor
 
-from train.chance import Chance
-from train.strength import Strength
+from train.augment.strength import Strength
+from train.learning.chance import Chance
 
 
 def texture(frames: Tensor, strength: Strength, chance: Chance) -> Tensor:
