@@ -53,7 +53,7 @@ def test_values_are_overridden_one_by_one() -> None:
     [
         ("optimizer.rate=1", "there is no key optimizer.rate; optimizer has name, lr, betas"),
         ("colour.red=1", "there is no key colour; the tables and keys are"),
-        ("train.batch=0", "train.learning.batch: Input should be greater than or equal to 1, not 0"),
+        ("train.batch=0", "train.batch: Input should be greater than or equal to 1, not 0"),
         ("optimizer.lr=fast", "optimizer.lr: .*number.* not 'fast'"),
         ("augment.rotation=3", "there is no key augment.rotation"),
         ("optimizer.lr", "write TABLE.KEY=VALUE"),
