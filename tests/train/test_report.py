@@ -107,6 +107,19 @@ def test_results_hold_the_figures_of_every_fold_and_what_they_come_to(
     assert one == pytest.approx(dice[1])
 
 
+def test_results_say_how_far_probabilities_were_off_before_the_temperature_and_are_after_it(
+    results: dict[str, Any],
+) -> None:
+    part = results["parts"][0]
+    for bins, error in (
+        ("reliability_before_temperature", "error_before_temperature"),
+        ("reliability", "error_after_temperature"),
+    ):
+        off = [abs(one["confidence"] - one["accuracy"]) * one["images"] for one in part[bins]]
+        assert part["calibration"][error] == pytest.approx(sum(off) / 18, abs=1e-5)
+    assert part["calibration"]["error_after_temperature"] == part["figures"]["calibration_error"]["value"]
+
+
 def test_the_report_says_how_the_paper_differs_and_where_its_figures_are_from(
     results: dict[str, Any], page: str
 ) -> None:

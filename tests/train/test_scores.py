@@ -124,7 +124,9 @@ def test_a_model_without_masks_has_no_figures_of_masks() -> None:
 
     assert scores.figures["accuracy"].value == 1
     assert not {"dice", "missed", "hd95_px"} & set(scores.figures)
-    assert scores.sizes == []
+    group = next(one for one in scores.sizes if one.images)
+    assert (group.images, group.accuracy) == (2, 1)
+    assert np.isnan([group.dice, group.missed]).all()
 
 
 def test_lesions_are_grouped_by_their_true_size() -> None:

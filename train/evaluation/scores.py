@@ -31,7 +31,7 @@ class Group(NamedTuple):
     images: int
     dice: float
     missed: float
-    """Share of lesions that the mask does not touch."""
+    """Share of lesions that the mask does not touch; NaN, as Dice, for a model that does not segment."""
     accuracy: float
     """Share whose class is recognised; NaN for a model that does not classify."""
 
@@ -152,7 +152,7 @@ def score(
         curve,
         sure,
         before,
-        _sizes(each, answers, images, drawn, named) if answers.segments else [],
+        _sizes(each, answers, images, drawn, named) if drawn.any() else [],
         {
             "images": len(images),
             "with a lesion outline": int(drawn.sum()),
@@ -302,7 +302,7 @@ def _sizes(each: PerImage, answers: Answers, images: Images, drawn: Bools, named
     groups = []
     for name, rows in zip(words, (size <= low, (size > low) & (size <= high), size > high), strict=True):
         rows = rows & drawn
-        both = rows & named
+        both, outlined = rows & named, rows.any() and answers.segments
         right: NDArray[np.bool_] = (
             answers.classes[both].argmax(axis=1) == images.labels[both] if both.any() else np.empty(0, bool)
         )
@@ -310,8 +310,8 @@ def _sizes(each: PerImage, answers: Answers, images: Images, drawn: Bools, named
             Group(
                 name,
                 int(rows.sum()),
-                float(each.dice[rows].mean()) if rows.any() else float("nan"),
-                float(each.missed[rows].mean()) if rows.any() else float("nan"),
+                float(each.dice[rows].mean()) if outlined else float("nan"),
+                float(each.missed[rows].mean()) if outlined else float("nan"),
                 float(right.mean()) if both.any() else float("nan"),
             )
         )

@@ -26,7 +26,7 @@ from train.metrics.overlap import (
     tfpr,
     tpr,
 )
-from train.metrics.reliability import Bin, brier, calibration_error, reliability
+from train.metrics.reliability import Bin, brier, calibration_error, expected_error, reliability
 from train.metrics.spread import Interval, MeanSd, bootstrap, bootstrap_all, mean_sd
 from train.metrics.surface import Distances, Empty, distances
 
@@ -52,6 +52,7 @@ __all__ = [
     "confusion",
     "dice",
     "distances",
+    "expected_error",
     "false_positive_rate",
     "fpr",
     "jaccard",

@@ -1,5 +1,6 @@
 """Whether probabilities mean what they say."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,8 +37,15 @@ def reliability(probabilities: Floats, labels: Ints, bins: int = 10) -> list[Bin
 
 def calibration_error(probabilities: Floats, labels: Ints, bins: int = 10) -> float:
     """Expected calibration error: |confidence - accuracy| over equal-width bins, weighted by their size."""
-    parts = reliability(probabilities, labels, bins)
-    return sum(abs(part.confidence - part.accuracy) * part.images for part in parts) / max(1, len(labels))
+    error = expected_error(reliability(probabilities, labels, bins))
+    return error if len(labels) else 0.0
+
+
+def expected_error(bins: Sequence[Bin]) -> float:
+    """Mean of |confidence - accuracy| over the images of all bins; NaN without an image."""
+    images = sum(part.images for part in bins)
+    error = sum(abs(part.confidence - part.accuracy) * part.images for part in bins)
+    return error / images if images else float("nan")
 
 
 def brier(probabilities: Floats, labels: Ints) -> float:

@@ -10,7 +10,7 @@ from models.networks.registry import CLASSES
 from train.data import Images
 from train.evaluation.answers import Answers
 from train.evaluation.scores import FALSE_POSITIVE_SHARE, THRESHOLD, Scores, per_image
-from train.metrics import Interval
+from train.metrics import Interval, expected_error
 from train.report.gradcam import grad_cam, layer_of
 from train.report.pictures import Example, heat, overlay, rank
 from train.report.words import EVERY_CLASS, FIGURES, MAIN, words
@@ -163,9 +163,20 @@ def as_json(part: Part) -> dict[str, Any]:
         "roc": None
         if scores.roc is None
         else {name: [number(value) for value in points] for name, points in scores.roc._asdict().items()},
+        "calibration": _calibration(part),
         "reliability": [one._asdict() for one in scores.reliability],
         "reliability_before_temperature": [one._asdict() for one in scores.uncalibrated],
         "sizes": [{key: number(value) for key, value in one._asdict().items()} for one in scores.sizes],
+    }
+
+
+def _calibration(part: Part) -> dict[str, float | None]:
+    """Say how far probabilities are from what they mean, without the temperature and with it."""
+    scores, scaled = part.scores, part.answers.temperature != 1
+    before = scores.uncalibrated if scaled else scores.reliability
+    return {
+        "error_before_temperature": number(expected_error(before)),
+        "error_after_temperature": number(expected_error(scores.reliability)) if scaled else None,
     }
 
 
