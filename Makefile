@@ -2,13 +2,17 @@
 PYTHON ?= python3
 VENV   := .venv
 
-.PHONY: demo test check fuzz audit sbom screenshots clean
+.PHONY: demo test test-heavy check fuzz audit sbom screenshots clean
 
 demo: $(VENV)/run-ready
 	$(VENV)/bin/sonostream demo
 
 test: $(VENV)/dev-ready check
-	$(VENV)/bin/pytest -n 2 --dist loadfile
+	$(VENV)/bin/pytest -n 2 --dist loadfile --max-worker-restart=0
+
+# What takes too long for every change: about ten minutes.
+test-heavy: $(VENV)/dev-ready
+	SONOSTREAM_HEAVY_TESTS=1 $(VENV)/bin/pytest -m heavy
 
 check: $(VENV)/dev-ready
 	$(VENV)/bin/ruff check .

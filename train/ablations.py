@@ -177,6 +177,9 @@ def main(
         "runs/ablations"
     ),
     study: Annotated[list[str] | None, typer.Option(help="Tables to train; all of them if absent.")] = None,
+    row: Annotated[
+        list[str] | None, typer.Option(help="Rows to train, by name; all of them if absent.")
+    ] = None,
     fold: Annotated[int, typer.Option(min=1, help="Fold that is tested.")] = 1,
     folds: Annotated[int, typer.Option(min=2, help="Of how many.")] = 5,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the papers'.")] = None,
@@ -219,8 +222,9 @@ def main(
         ]
         header = {"data": data, "fold": fold, "folds": folds, "seed": seed, "set": settings}
         _check_header(out / "ablations.json", header)
-        for number, one in enumerate(planned, start=1):
-            console.print(f"{number} of {len(planned)}: {one.study}, {one.row.name}", highlight=False)
+        wanted = _wanted(planned, row)
+        for number, one in enumerate(wanted, start=1):
+            console.print(f"{number} of {len(wanted)}: {one.study}, {one.row.name}", highlight=False)
             train_row(one, console)
             tables = tabulate(planned)
             report = {"schema": SCHEMA, "intended_use": INTENDED_USE, **header, "tables": tables}
@@ -256,6 +260,14 @@ def _chosen(study: list[str] | None, data: list[str], cache: Path) -> list[str]:
         raise RunError(f"{', '.join(needy)} needs gland masks, and none of the images has one")
     typer.echo(f"left out, because no image has a gland mask: {', '.join(needy)}", err=True)
     return [name for name in known if name not in needy]
+
+
+def _wanted(planned: list[Planned], rows: list[str] | None) -> list[Planned]:
+    names = [one.row.name for one in planned]
+    for name in rows or ():
+        if name not in names:
+            raise RunError(f"no row {name}; --row is one of {', '.join(dict.fromkeys(names))}")
+    return [one for one in planned if not rows or one.row.name in rows]
 
 
 def _check_header(path: Path, header: dict[str, Any]) -> None:

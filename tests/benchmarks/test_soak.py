@@ -1,8 +1,6 @@
 """`bench soak`: real feeds that are torn off and come back, and everything accounted for."""
 
-import _thread
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,8 +63,7 @@ def test_ctrl_c_ends_it_with_what_there_is(settings: SoakSettings, monkeypatch: 
         for number, window in enumerate(windows(*arguments)):  # type: ignore[arg-type]
             yield window
             if number == 1:
-                _thread.interrupt_main()
-                threading.Event().wait(10)
+                raise KeyboardInterrupt
 
     monkeypatch.setattr(soak, "_windows", until_the_second)
     with Progress(disable=True) as progress:

@@ -55,6 +55,7 @@ def test_a_row_is_trained_once_and_tabulated(common: Request) -> None:
     [
         (["--study", "rmtl"], "no table rmtl; --study is one of mtl_oca, ctg_net"),
         (["--study", "acsnet"], "--set objective.gamma=0"),
+        (["--study", "mtl_oca", "--row", "best"], "no row best; --row is one of no contextual"),
         (["--study", "mtl_oca", "--set", "train.epoch=1"], "there is no key train.epoch"),
         (["--study", "mtl_oca", "--data", "nowhere"], "nowhere"),
     ],

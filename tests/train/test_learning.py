@@ -3,7 +3,6 @@
 What is reached here says that networks, losses and loop work; it says nothing about people.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,8 @@ SMALL: dict[str, dict[str, object]] = {
     "mtl_oca": {"size": 32, "widths": (16, 16, 32), "bridge": 32, "key_channels": 16, "cls_pool": "gap+gmp"},
     "ctg_net": {"size": 64, "channels": 64},
 }
-SLOW = {"unet", "acsnet"}
-# A minute each on one core.
-HEAVY = {"rmtl_net", "mtl_net", "mtl_cosa", "uresnet", "ctg_net"}
+# 24 to 72 s each on one core.
+HEAVY = {"rmtl_net", "mtl_net", "mtl_cosa", "uresnet", "ctg_net", "acsnet", "la_net_r50", "resnet50"}
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +34,10 @@ def eight() -> Images:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(one, marks=pytest.mark.slow if one in SLOW | HEAVY else ()) for one in list_models()],
+    [pytest.param(one, marks=pytest.mark.heavy if one in HEAVY else ()) for one in list_models()],
 )
 @pytest.mark.timeout(600)
 def test_every_network_learns_eight_images_by_heart(name: str, eight: Images) -> None:
-    if name in HEAVY and not os.environ.get("SONOSTREAM_HEAVY_TESTS"):
-        pytest.skip("takes 49 to 72 s on one core: set SONOSTREAM_HEAVY_TESTS=1")
     options = SMALL.get(name, {"size": 64})
     network = small_network(name, **options)
     size = network.size[0]

@@ -70,7 +70,7 @@ def phantom() -> Iterator[Pictures]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.timeout(1200)
 def test_la_net_learns_the_phantom_from_scratch(phantom: Pictures, tmp_path: Path) -> None:
     """Accuracy 0.90 on pictures of other seeds, and with masks of 3 x 3 cells a Dice of 0.50."""

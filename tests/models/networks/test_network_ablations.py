@@ -1,6 +1,6 @@
 """A switch that changes nothing would make an ablation study of nothing."""
 
-from functools import cache
+from functools import lru_cache
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ TRAINING_ONLY = ("detach_regions",)
 SAME_GRAPH = [c for c in ABLATED if not set(c[1]) & set(TRAINING_ONLY)]
 
 
-@cache
+@lru_cache(maxsize=1)
 def whole_network(name: str) -> Network:
     return awake(name, **DEFAULTS[name])
 

@@ -5,7 +5,6 @@ when the last is drawn, and each takes the page a thirtieth of a second further.
 """
 
 import base64
-import os
 import time
 from typing import Any, NamedTuple
 
@@ -26,10 +25,6 @@ WARM_UP = 22 * FPS
 """Frames until the chart of the last 20 seconds is full and nothing grows that may."""
 MOST_BYTES = 300_000
 """What the heap may differ by; of 900 frames a leak of a third of a kilobyte each is more."""
-
-LONG = pytest.mark.skipif(
-    os.environ.get("SONOSTREAM_LONG_TESTS") != "1", reason="takes minutes: set SONOSTREAM_LONG_TESTS=1"
-)
 
 # In the page, before its own scripts.
 ACCELERATE = """({ hello, status, picture }) => {
@@ -145,7 +140,7 @@ def held(cdp: CDPSession) -> Held:
     "minutes",
     [
         pytest.param(0.5, id="half-a-minute", marks=pytest.mark.timeout(300)),
-        pytest.param(10, id="ten-minutes", marks=[pytest.mark.slow, pytest.mark.timeout(900), LONG]),
+        pytest.param(10, id="ten-minutes", marks=[pytest.mark.heavy, pytest.mark.timeout(900)]),
     ],
 )
 def test_a_page_that_stays_open_holds_no_more_than_at_first(
