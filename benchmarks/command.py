@@ -10,6 +10,7 @@ from benchmarks.commands.compare import check, compare
 from benchmarks.commands.engines import engines
 from benchmarks.commands.glass import glass
 from benchmarks.commands.live import live
+from benchmarks.commands.networks import networks
 from benchmarks.commands.offline import offline
 from benchmarks.commands.overload import overload
 from benchmarks.commands.soak import soak
@@ -30,6 +31,7 @@ bench.command()(compare)
 bench.command()(check)
 bench.command()(temporal)
 bench.command()(engines)
+bench.command()(networks)
 bench.command()(offline)
 bench.command()(startup)
 bench.command()(soak)

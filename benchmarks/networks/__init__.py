@@ -1,0 +1,1 @@
+"""Networks that were trained, against each other: how right they are, and how long they take for it."""
