@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from streamer.frame import Clock, Pixels
+from streamer.sources import dicom_lossless
 from streamer.sources.base import Captured, Source, SourceInvalidFrame, SourceOptions, SourceUnavailable
 from streamer.sources.dicom_regions import Tissue, find_tissue
 from streamer.sources.libav_pixels import fits, too_large
@@ -28,7 +29,7 @@ try:
     import pydicom
     from pydicom.encaps import generate_frames
     from pydicom.errors import InvalidDicomError
-    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.decoders.base import JPEGLosslessDecoder, JPEGLosslessSV1Decoder, get_decoder
     from pydicom.pixels.processing import apply_color_lut, apply_voi_lut
     from pydicom.pixels.utils import iter_pixels
     from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit, RLELossless
@@ -59,8 +60,10 @@ _TAGS = [
 _COLOURS = frozenset(
     {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR", "MONOCHROME1", "MONOCHROME2"}
 )
-# Before GDCM, which ends the process over some damaged frames; what only it decodes is left to it.
-_DECODERS = ("pylibjpeg", "pyjpegls", "pillow")
+# Never GDCM, which ends the process over some damaged frames, even where it is installed.
+_DECODERS = ("ffmpeg", "pyjpegls", "pylibjpeg", "pillow", "pydicom")
+for _decoder in (JPEGLosslessDecoder, JPEGLosslessSV1Decoder):
+    _decoder.add_plugin("ffmpeg", (dicom_lossless.__name__, dicom_lossless.decode_frame.__name__))
 _FRAME_TIME_VECTOR, _FRAME_TIME = 0x00181065, 0x00181063
 
 
@@ -143,13 +146,16 @@ class DicomFile(Source):
                 f"{self._path}: transfer syntax {syntax.name} is not a still-picture coding; "
                 "export the clip as JPEG, RLE or uncompressed DICOM, or as a video file"
             ) from None
-        if not decoder.is_available:
+        if syntax == JPEGExtended12Bit and int(self._header.BitsStored) > 8:
+            raise SourceUnavailable(
+                f"{self._path}: lossy JPEG of more than 8 bits is not understood; "
+                "export the clip as lossless JPEG, JPEG 2000, RLE or uncompressed DICOM"
+            )
+        self._plugin = next((name for name in _DECODERS if name in decoder.available_plugins), "")
+        if syntax.is_encapsulated and not self._plugin:
             raise SourceUnavailable(
                 f"{self._path}: {syntax.name} needs a decoder: pip install 'sonostream[formats]'"
             )
-        usable = decoder.available_plugins
-        deep = syntax == JPEGExtended12Bit and int(self._header.BitsStored) > 8  # more than Pillow reads
-        self._plugin = next((name for name in _DECODERS if name in usable and not deep), "")
 
     def _open_at(self, number: int) -> None:
         """Begin to decode at a frame."""
@@ -183,11 +189,11 @@ class DicomFile(Source):
 
     def _check_coded(self, data: bytes) -> None:
         """Refuse a coded frame that claims another size than the file, before it is decoded."""
-        if self._header.file_meta.TransferSyntaxUID == RLELossless:
+        syntax = self._header.file_meta.TransferSyntaxUID
+        if syntax == RLELossless:
             return
         size = picture_size(data) or _jpeg2000_size(data)
         if size is None:
-            # GDCM ends the process over some that have no header.
             raise SourceInvalidFrame(f"{self._path}: a coded frame without a header")
         if size != (self._width, self._height):
             raise SourceInvalidFrame(
@@ -197,6 +203,8 @@ class DicomFile(Source):
         if data.startswith(b"\xff\xd8"):
             try:
                 check_jpeg(data, *size, strict=True)
+                if dicom_lossless.is_available(syntax):
+                    dicom_lossless.read_header(data)
             except (SourceInvalidFrame, struct.error) as error:
                 why = error if isinstance(error, SourceInvalidFrame) else DAMAGED
                 raise SourceInvalidFrame(f"{self._path}: {why}") from None

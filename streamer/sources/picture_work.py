@@ -85,8 +85,8 @@ def check_jpeg(data: bytes | memoryview, width: int, height: int, *, strict: boo
         if marker == _EOI and passes:
             return
         if marker in JPEG_SIZE_MARKERS and not components:
-            (components,) = struct.unpack_from("B", data, at + 7)
-            _check_bytes(width * height * components, len(data))
+            bits, components = struct.unpack_from(">B4xB", data, at + 2)
+            _check_bytes(width * height * components * (2 if bits > 8 else 1), len(data))
         elif marker == _SOS:
             passes += struct.unpack_from("B", data, at + 2)[0]
             if passes > MAX_JPEG_PASSES or passes * width * height > MAX_JPEG_WORK:

@@ -20,6 +20,7 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLossless,
     JPEGLSLossless,
     RLELossless,
 )
@@ -33,6 +34,7 @@ from streamer.sources import mcap as _mcap  # noqa: F401
 from streamer.sources.openigtlink import OpenIGTLinkSource
 from streamer.view.messages import decode_from_page
 from tests.streamer.results import result
+from tests.streamer.sources import lossless_jpeg
 from tests.streamer.sources.test_dicom import dataset, region
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="sonostream-fuzz-formats-"))
@@ -175,6 +177,14 @@ def _dicom_bytes(syntax: str = "", **elements: object) -> bytes:
         frames = [cv2.imencode(".jpg", frame)[1].tobytes() for frame in made.pixel_array]
         made.PixelData = encapsulate(frames)
         made.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    elif syntax == "lossless jpeg":
+        made.PixelData = encapsulate([lossless_jpeg.encode(frame, rows=8) for frame in made.pixel_array])
+        made.file_meta.TransferSyntaxUID = JPEGLossless
+    elif syntax == "lossless jpeg in colours":
+        made = dataset(np.arange(40 * 48 * 3, dtype=np.uint8).reshape(1, 40, 48, 3), "YBR_FULL")
+        coded = lossless_jpeg.encode(made.pixel_array, predictor=7, interleaved=False)
+        made.PixelData = encapsulate([coded])
+        made.file_meta.TransferSyntaxUID = JPEGLossless
     elif syntax:
         made.compress(JPEGLSLossless if syntax == "jpeg-ls" else JPEG2000Lossless)
     with warnings.catch_warnings():
@@ -216,6 +226,11 @@ DICOM = (
     _dicom_bytes("jpeg"),
     _dicom_bytes("headless jpeg"),
     _dicom_bytes("whole jpeg"),
+    _dicom_bytes("lossless jpeg"),
+    _dicom_bytes("lossless jpeg in colours"),
+    _dicom_bytes("lossless jpeg", BitsAllocated=16, BitsStored=12, HighBit=11),
+    # Cut short, and closed as if it were whole.
+    _dicom_bytes("lossless jpeg").replace(b"\xff\xd3", b"\xff\xd9"),
     _dicom_bytes("jpeg-ls"),
     _dicom_bytes("jpeg-2000"),
     _torn_jpeg_2000(),
