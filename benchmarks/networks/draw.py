@@ -43,7 +43,7 @@ def draw(report: Mapping[str, Any]) -> "Figure":
     drawing.draw_without_rendering()
     drawing.set_layout_engine("none")  # labels are placed in pixels: nothing may move after
     for axes, name in zip(panels, PANELS, strict=True):
-        _name(axes, report, name)
+        _name(axes, report, name, points_per_pixel=72 / drawing.dpi)
     return drawing
 
 
@@ -111,7 +111,7 @@ def _points(report: Mapping[str, Any], name: str) -> dict[str, tuple[float, floa
     return found
 
 
-def _name(axes: "Axes", report: Mapping[str, Any], name: str) -> None:
+def _name(axes: "Axes", report: Mapping[str, Any], name: str, *, points_per_pixel: float) -> None:
     from matplotlib.patheffects import withStroke
 
     points = _points(report, name)
@@ -153,7 +153,6 @@ def _name(axes: "Axes", report: Mapping[str, Any], name: str) -> None:
         avoid=_lines(axes, report, name),
         clear=[Box(*frame.get_window_extent().extents)],
     )
-    points_per_pixel = 72 / axes.get_figure(root=True).dpi
     for label, text in texts.items():
         (x, y), (across, up) = pixels[label], placed[label].centre
         text.set_position(((across - x) * points_per_pixel, (up - y) * points_per_pixel))
@@ -175,7 +174,7 @@ def _lines(axes: "Axes", report: Mapping[str, Any], name: str) -> list[Box]:
     segments = [((x, low), (x, high)) for x, _, low, high in points.values()]
     segments.append(((FRAME_MS, axes.get_ylim()[0]), (FRAME_MS, axes.get_ylim()[1])))
     steps = [points[label][:2] for label in report["pareto"][name]]
-    for (x, y), (next_x, next_y) in zip(steps, [*steps[1:], (axes.get_xlim()[1], 0.0)], strict=True):
+    for (x, y), (next_x, next_y) in zip(steps, [*steps[1:], (axes.get_xlim()[1], 0.0)], strict=False):
         segments.append(((x, y), (next_x, y)))
         segments.append(((next_x, y), (next_x, max(y, next_y))))
     found = []

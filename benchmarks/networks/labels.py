@@ -6,7 +6,7 @@ from typing import NamedTuple
 _WAYS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 _STEPS = (0.0, 7.0, 15.0, 26.0, 40.0, 56.0)
 """How far from the nearest place, in pixels."""
-_GAP = 8.0
+_GAP = 11.0
 _HARD, _SOFT = 200.0, 12.0
 
 
