@@ -39,12 +39,14 @@ def networks(
     from benchmarks.live import progress_bar
     from benchmarks.networks.keep import keep as keep_files
     from benchmarks.networks.run import ComparisonSettings, run_networks, write
+    from benchmarks.networks.runs import read_runs
     from benchmarks.networks.tables import show
 
-    settings = ComparisonSettings(tuple(runs), rounds, threads, tuple(data or ()), cache)
+    settings = ComparisonSettings(rounds, threads, tuple(data or ()), cache)
     try:
+        trained = read_runs(runs)
         with progress_bar(Console(stderr=True)) as progress:
-            report, trained = run_networks(settings, progress)
+            report = run_networks(trained, settings, progress)
         write(report, out)
         show(report, Console())
         if keep is not None:

@@ -29,12 +29,18 @@ def draw(report: Mapping[str, Any]) -> "Figure":
     :raises BenchError: if matplotlib is not installed.
     """
     drawing = plot.figure(800 / 90, 820 / 90)
+    from matplotlib.ticker import LogLocator
+
     panels = drawing.subplots(2, 1, sharex=True)
     for axes, (name, says) in zip(panels, PANELS.items(), strict=True):
         _style(axes, says)
         _panel(axes, report, name)
     times = [row["latency_ms"]["p50"] for row in report["networks"]]
-    panels[0].set_xlim(min(*times, FRAME_MS) / 1.6, max(*times, FRAME_MS) * 1.7)
+    least, most = min(*times, FRAME_MS) / 1.6, max(*times, FRAME_MS) * 1.7
+    panels[0].set_xlim(least, most)
+    panels[0].xaxis.set_major_locator(
+        LogLocator(subs=(1, 2, 5) if most > 12 * least else (1, 1.5, 2, 3, 5, 7))
+    )
     for axes in panels:
         axes.axvline(FRAME_MS, color=GRAY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     panels[1].set_xlabel(f"median latency of a frame, ms ({report['machine']['cpu']})", color=INK)
@@ -48,10 +54,9 @@ def draw(report: Mapping[str, Any]) -> "Figure":
 
 
 def _style(axes: "Axes", says: str) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
 
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(labelbottom=True, colors=INK, labelsize=10)

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from benchmarks.networks.calibration import InnerParts, calibration
 from benchmarks.networks.draw import draw
 from benchmarks.networks.latency import measure
 from benchmarks.networks.report import compare
-from benchmarks.networks.runs import Trained, read_runs
+from benchmarks.networks.runs import Trained
 from benchmarks.networks.tables import as_markdown, show
 from train.data import join
 from train.evaluation.answers import Answers
@@ -23,9 +24,8 @@ from train.report.part import number
 
 
 class ComparisonSettings(NamedTuple):
-    """What to compare, and how."""
+    """How to compare."""
 
-    folders: tuple[Path, ...]
     rounds: int = 100
     threads: int | None = None
     data: tuple[str, ...] = ()
@@ -33,12 +33,11 @@ class ComparisonSettings(NamedTuple):
     cache: Path = Path(".cache")
 
 
-def run_networks(settings: ComparisonSettings, progress: Progress) -> tuple[dict[str, Any], list[Trained]]:
-    """Compare; what comparison.json holds, and the runs.
+def run_networks(runs: Sequence[Trained], settings: ComparisonSettings, progress: Progress) -> dict[str, Any]:
+    """Compare; what comparison.json holds.
 
-    :raises BenchError: if a folder is no finished run, or a network cannot be timed or calibrated.
+    :raises BenchError: if a network cannot be timed or calibrated.
     """
-    runs = read_runs(settings.folders)
     inner = InnerParts(settings.data, settings.cache) if settings.data else None
     task = progress.add_task("calibration", total=len(runs))
     calibrations = {}
@@ -47,7 +46,7 @@ def run_networks(settings: ComparisonSettings, progress: Progress) -> tuple[dict
         progress.advance(task)
     with tempfile.TemporaryDirectory() as folder:
         timings = measure(runs, Path(folder), progress, rounds=settings.rounds, threads=settings.threads)
-    return compare(runs, timings, calibrations, sizes), runs
+    return compare(runs, timings, calibrations, sizes)
 
 
 def sizes(run: Trained) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ def as_markdown(report: Mapping[str, Any]) -> str:
     rows = report["networks"]
     cpu = report["machine"]
     threads = sorted({row["engine"]["threads"] for row in rows})
+    load = report["load_average"][0]
     lines = [
         "# Networks compared",
         "",
@@ -26,9 +27,8 @@ def as_markdown(report: Mapping[str, Any]) -> str:
         "AUC is of malignant against benign lesions. The papers' own figures stand beside ours and do not "
         "compare: the last section names what differs. Latency: median of one frame, from pixels of the "
         "input's size to mask and class probabilities, all networks in turns on one machine "
-        f"({cpu['cpu']}, {cpu['cores']} cores, {_list(threads)} threads; load average {report['load_average'][0]:.1f}). "
-        "The other figures are of the "
-        "checkpoint in fp32.",
+        f"({cpu['cpu']}, {cpu['cores']} cores, {_list(threads)} threads; load average {load:.1f}). The other "
+        "figures are of the checkpoint in fp32.",
         "",
         *_grid(
             ["network", "input", "weights"]
