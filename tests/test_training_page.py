@@ -12,6 +12,7 @@ import typer
 
 pytest.importorskip("torch", reason="trains (pip install 'sonostream[train]')")
 
+from benchmarks.commands.networks import networks
 from models.networks.cards import CARDS
 from train.ablations import ablations
 from train.ablations import main as train_ablations
@@ -22,11 +23,18 @@ from train.recipe import load_recipe, paper_recipes
 from train.sets import read
 
 PAGE = (Path(__file__).parents[1] / "docs" / "TRAINING.md").read_text()
-LINES = re.findall(r"^    (.*(?:sonostream (?:train|evaluate)|-m train).*)$", PAGE, re.MULTILINE)
+LINES = re.findall(
+    r"^    (.*(?:sonostream (?:train|evaluate|bench networks)|-m train).*)$", PAGE, re.MULTILINE
+)
 SETTINGS = re.findall(r"--set\s+([a-z_]+\.[^\s`]+)", PAGE)
 
 
-COMMANDS = {"train": train_command, "evaluate": evaluate_command, "train.ablations": train_ablations}
+COMMANDS = {
+    "train": train_command,
+    "evaluate": evaluate_command,
+    "train.ablations": train_ablations,
+    "networks": networks,
+}
 
 
 def parse(line: str) -> dict[str, Any]:

@@ -28,6 +28,8 @@ from train.recipe import load_recipe
 from train.run.request import Request
 
 pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
     # torch.export's own bookkeeping, on its way out of PyTorch.
     pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning"),
 ]
