@@ -29,17 +29,22 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Screen:
-    """A real X screen whose pixels a test draws straight into its frame buffer."""
+    """A real X screen whose pixels a test writes straight into the file of its frame buffer.
+
+    Written, not mapped: a server that makes its file anew would end the process that has it mapped.
+    """
 
     def __init__(self, display: str, buffer: Path) -> None:
         self.display = display
         header = struct.unpack(">25I", buffer.read_bytes()[:100])
-        offset = header[0] + header[19] * 12  # an XWD file: its header, then its colours
-        self._pixels = np.memmap(buffer, np.uint8, "r+", offset, (HEIGHT, WIDTH, 4))
+        self._offset = header[0] + header[19] * 12  # an XWD file: its header, then its colours
+        self._buffer = buffer
 
     def draw(self, picture: Pixels) -> None:
         """Show a gray picture of the screen's size."""
-        self._pixels[..., :3] = picture[..., None]
+        with self._buffer.open("r+b") as file:
+            file.seek(self._offset)
+            file.write(cv2.cvtColor(picture, cv2.COLOR_GRAY2BGRA).tobytes())
 
 
 @contextmanager
@@ -53,6 +58,7 @@ def virtual_screen(folder: Path) -> Iterator[Screen]:
         f"{WIDTH}x{HEIGHT}x24",
         "-nolisten",
         "tcp",
+        "-noreset",
         "-fbdir",
         str(folder),
     ]
