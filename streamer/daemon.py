@@ -48,6 +48,8 @@ EXIT_ENGINE_FAILED = 3
 ASSUMED_FPS = 30.0
 """What a source delivers unless `source.fps` says otherwise, where a model is chosen for it."""
 
+# Looking it up reads the list of all that is installed: not at every request.
+_VERSION = version("sonostream")
 _HANG_SHOWN_S = 1.5
 _DRAIN_S = 8.0
 """A daemon that is told to stop has ended by then, whatever hangs."""
@@ -405,6 +407,9 @@ class Daemon:
         self._should_exit.wait(_HANG_SHOWN_S)
 
     def _on_event(self, feed: Feed, kind: EventKind, detail: str) -> None:
+        if kind == "lost":
+            # A decoder's pictures lie between what goes on living; each return would leave the heap larger.
+            _return_free_memory()
         if self._publisher is not None:
             self._publisher.tell(feed, kind, detail)
         if self._recorder is not None:
@@ -436,7 +441,7 @@ class Daemon:
 
     def _status(self) -> dict[str, Any]:
         return {
-            "version": version("sonostream"),
+            "version": _VERSION,
             "intended_use": INTENDED_USE,
             "uptime_s": round(time.monotonic() - self._started_at, 3),
             "ready": self._is_ready(),
@@ -465,7 +470,7 @@ class Daemon:
 
 
 def _return_free_memory() -> None:
-    """Give the system back what compiling the model has left behind in the allocator: some 15 MiB."""
+    """Give the system back what the allocator keeps: of a compiled model some 15 MiB, of lost sources 4."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

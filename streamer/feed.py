@@ -102,7 +102,8 @@ class Feed:
     @property
     def refused(self) -> int:
         """Connections that the source refused, since the start."""
-        return self._refused_before + (0 if self._source is None else self._source.refused)
+        source = self._source
+        return self._refused_before + (0 if source is None else source.refused)
 
     def start(self) -> None:
         """Begin to open and read the source."""
@@ -149,13 +150,15 @@ class Feed:
                 return
             except SourceLost as error:
                 log.warning("%s: lost: %s", self.name, error)
-                self._tell(self, "lost", "")
                 _release(error)
             except Exception as error:
                 log.exception("%s: the source failed unexpectedly", self.name)
-                self._tell(self, "lost", "")
                 _release(error)
+            # Before it is opened again: else two decoders with their pictures exist side by side.
+            del source
+            self._let_go()
             self._seen = FeedState.NO_SIGNAL
+            self._tell(self, "lost", "")
             failures = 1 if self.ledger.accounts.captured > captured_before else failures + 1
             self._back_off(failures)
 
@@ -171,7 +174,6 @@ class Feed:
         )
 
     def _begin(self, source: Source) -> None:
-        self._refused_before = self.refused
         self._source = source
         self._watch.reset()
         self._region = None
@@ -179,6 +181,10 @@ class Feed:
         if wanted != self.policy or (wanted == "every") != (self.mailbox.statistics.capacity > 1):
             self.policy = wanted
             self.mailbox.resize(_READ_AHEAD if wanted == "every" else 1)
+
+    def _let_go(self) -> None:
+        """Hold the source no longer; what it counted stays."""
+        self._refused_before, self._source = self.refused, None
 
     def _back_off(self, failures: int) -> None:
         """Wait twice as long after each failure, up to the limit, at a random point of the last half."""

@@ -15,6 +15,8 @@ from streamer.feed import Feed
 from streamer.frame import FeedState
 from streamer.lane import STAGES
 
+# Looking it up reads the list of all that is installed: not at every scrape.
+_VERSION = version("sonostream")
 # Frame intervals of 60, 30, 20 and 15 fps are edges, so that ratios of missed deadlines are exact.
 LATENCY_EDGES_S = (
     *(0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.010, 0.0125, 0.0167, 0.020, 0.025, 0.0333),
@@ -158,7 +160,7 @@ class _Accounts(Collector):
         for sink in self._sinks:
             sinks.add_metric([sink.name], sink.dropped)
         build = InfoMetricFamily("sonostream_build", "The running program")
-        build.add_metric([], {"version": version("sonostream"), "python": platform.python_version()})
+        build.add_metric([], {"version": _VERSION, "python": platform.python_version()})
         yield from (captured, analyzed, dropped, flying, age, state, reconnects, refused, sinks, build)
         answers = self._model()
         if answers is not None:

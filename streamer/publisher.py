@@ -45,6 +45,13 @@ class Picture(NamedTuple):
     jpeg: bytes
 
 
+class _Answer(NamedTuple):
+    """A result without its frame: a picture that waits here is one more that the decoder has to keep."""
+
+    analysis: Analysis
+    mask: bytes
+
+
 class _Happening(NamedTuple):
     feed: Feed
     kind: EventKind
@@ -75,7 +82,7 @@ class Publisher:
         self.dropped = 0
         self._on_sent = on_sent
         self._feeds: tuple[Feed, ...] = ()
-        self._outbox: Mailbox[Result | Picture | _Happening] = Mailbox(capacity=_CAPACITY)
+        self._outbox: Mailbox[_Answer | Picture | _Happening] = Mailbox(capacity=_CAPACITY)
         self._event_seq: dict[str, int] = {}
         self._state: dict[str, FeedState] = {}
         self._subscriptions: frozenset[bytes] = frozenset()
@@ -119,15 +126,16 @@ class Publisher:
 
     def offer(self, result: Result | Picture, *, wait: bool = False) -> None:
         """Hand over a result or picture; unless told to wait, the oldest makes room and is counted."""
+        item = _Answer(result.analysis, result.mask) if isinstance(result, Result) else result
         if wait:
-            self._outbox.put_waiting(result)
-        elif self._outbox.put(result) is not None:
+            self._outbox.put_waiting(item)
+        elif self._outbox.put(item) is not None:
             self.dropped += 1
 
     def tell(self, feed: Feed, kind: EventKind, detail: str) -> None:
         """Publish that something happened to a source."""
         replaced = self._outbox.put(_Happening(feed, kind, detail))
-        self.dropped += isinstance(replaced, Result | Picture)
+        self.dropped += isinstance(replaced, _Answer | Picture)
 
     def wants_picture(self, source: str) -> bool:
         """Whether anybody subscribes to this source's pictures."""
@@ -149,7 +157,7 @@ class Publisher:
                     self._send_heartbeats()
             except Exception as error:
                 # One message is lost, not the results of all that follow.
-                self.dropped += isinstance(item, Result | Picture)
+                self.dropped += isinstance(item, _Answer | Picture)
                 self._complaints.say(type(error).__name__, "a message could not be published: %s", error)
 
     def _part_with_revoked(self) -> None:
@@ -176,7 +184,7 @@ class Publisher:
             elif message.startswith(b"\x00"):
                 self._subscriptions -= {message[1:]}
 
-    def _send(self, item: Result | Picture | _Happening) -> None:
+    def _send(self, item: _Answer | Picture | _Happening) -> None:
         if isinstance(item, _Happening):
             self._send_event(item.feed, item.kind, item.detail)
             return
@@ -188,7 +196,7 @@ class Publisher:
         else:
             parts = [topic(analysis.source, "analysis"), encode_analysis(analysis), item.mask]
         self._socket.send_multipart(parts, zmq.NOBLOCK)
-        if isinstance(item, Result):
+        if isinstance(item, _Answer):
             self._on_sent(analysis)
 
     def _send_heartbeats(self) -> None:

@@ -263,6 +263,40 @@ def test_a_region_that_was_found_on_a_menu_is_found_again_once_the_picture_is_th
     assert feed.state is FeedState.LIVE
 
 
+def test_a_lost_source_is_gone_before_anybody_is_told_and_before_it_is_opened_again() -> None:
+    """Else a decoder and its pictures wait all night for a scanner, and for a moment there are two."""
+    source = ScriptedSource()
+    source.script.put(SourceLost("unplugged"))
+    lost, left = weakref.ref(source), [source]
+    del source
+    seen: list[object] = []
+    enough = threading.Event()
+
+    def open_it(*_: Any) -> ScriptedSource:
+        if left:
+            return left.pop()
+        seen.append(lost())
+        enough.set()
+        raise SourceUnavailable("switched off")
+
+    config = SourceConfig(uri="phantom:", name="probe")
+    feed = Feed(
+        config,
+        QUICK,
+        bell=threading.Condition(),
+        tell=lambda *_: seen.append(lost()),
+        open_it=open_it,
+    )
+    gc.disable()
+    try:
+        feed.start()
+        assert enough.wait(5)
+        assert seen[:2] == [None, None]
+    finally:
+        gc.enable()
+        feed.stop()
+
+
 def test_a_lost_source_is_let_go_of_at_once_with_all_its_pictures() -> None:
     """Without waiting for the collector of cycles, which comes when it likes."""
     opened: list[weakref.ref[ScriptedSource]] = []

@@ -1,5 +1,6 @@
 """Results on real sockets."""
 
+import weakref
 from collections.abc import Iterator
 
 import cv2
@@ -15,7 +16,7 @@ from streamer.preview import Preview
 from streamer.publisher import Publisher, PublisherError
 from streamer.wire import Received
 from tests.streamer.results import result
-from tests.streamer.scripted import opener
+from tests.streamer.scripted import opener, picture
 
 
 @pytest.fixture
@@ -151,3 +152,16 @@ def test_five_lines_of_python_read_results(publisher: Publisher) -> None:
 
     assert received.analysis.classes is not None
     assert received.analysis.classes.label == "malignant"
+
+
+def test_a_result_that_waits_holds_no_picture() -> None:
+    """Else a decoder makes room for as many more as ever waited, and keeps it while the source lives."""
+    publisher = Publisher("tcp://127.0.0.1:*")
+    pixels = picture()
+    held = weakref.ref(pixels)
+
+    publisher.offer(result(0, pixels=pixels))  # nobody sends yet
+    del pixels
+
+    assert held() is None
+    publisher.stop()
