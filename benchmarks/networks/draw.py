@@ -19,6 +19,10 @@ CAPTION = (
     "Line: Pareto front."
 )
 
+APART = "Other shapes were tested on other images: compare like shapes only."
+MARKERS = ("o", "s", "D", "^", "v")
+"""Of networks that were tested on the same lesions."""
+
 
 def draw(report: Mapping[str, Any]) -> "Figure":
     """Draw Dice and AUC of every network against its latency, 800 pixels wide in a PNG file.
@@ -45,7 +49,8 @@ def draw(report: Mapping[str, Any]) -> "Figure":
         axes.axvline(FRAME_MS, color=GRAY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     panels[1].set_xlabel(f"median latency of a frame, ms ({report['machine']['cpu']})", color=INK)
     drawing.suptitle(f"Trained and tested on {', '.join(report['data'])}", fontsize=12, color=INK)
-    drawing.supxlabel(CAPTION, fontsize=8.5, color=GRAY)
+    apart = len(report["tested_alike"]) > 1
+    drawing.supxlabel(f"{CAPTION}\n{APART}" if apart else CAPTION, fontsize=8.5, color=GRAY)
     drawing.draw_without_rendering()
     drawing.set_layout_engine("none")  # labels are placed in pixels: nothing may move after
     for axes, name in zip(panels, PANELS, strict=True):
@@ -70,14 +75,19 @@ def _style(axes: "Axes", says: str) -> None:
 def _panel(axes: "Axes", report: Mapping[str, Any], name: str) -> None:
     front = report["pareto"][name]
     points, bounds = _points(report, name), []
+    shapes = {
+        label: MARKERS[number % len(MARKERS)]
+        for number, group in enumerate(report["tested_alike"])
+        for label in group["networks"]
+    }
     for label, (x, y, low, high) in points.items():
         colour = ACCENT if label in front else GRAY
         axes.plot([x, x], [low, high], color=colour, linewidth=1.2, alpha=0.55, zorder=2)
         axes.plot(
             [x],
             [y],
-            "o",
-            markersize=8,
+            shapes[label],
+            markersize=8 if shapes[label] == "o" else 7.5,
             color=colour if label in front else "white",
             zorder=4,
             markeredgecolor=colour,

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.figures import machine, versions
 from benchmarks.networks.front import pareto_front
 from benchmarks.networks.latency import Timing
-from benchmarks.networks.runs import Trained, folds_in_all, images_of
+from benchmarks.networks.runs import Trained, folds_in_all, images_of, lesions_of
 from models.checkpoint import INTENDED_USE
 from models.networks.registry import ModelError, card
 from train.objectives import ObjectiveError
@@ -61,6 +61,7 @@ def compare(
         "versions": versions(),
         "load_average": [round(one, 2) for one in os.getloadavg()],
         "data": sorted({_data_set(source) for run in runs for source in _sources(run)}),
+        "tested_alike": _tested_alike(runs),
         "pareto": {
             name: pareto_front(
                 {row["label"]: (row["latency_ms"]["p50"], value_of(row, name)) for row in rows}
@@ -75,6 +76,20 @@ def value_of(row: Mapping[str, Any], name: str) -> float | None:
     """Look up a figure of a row of the comparison; None where it has none."""
     figure = row["figures"][name]
     return None if figure is None else figure["value"]
+
+
+def _tested_alike(runs: Sequence[Trained]) -> list[dict[str, Any]]:
+    """Sort runs by the lesions that they were tested on: folds of other sets of images are other folds.
+
+    The largest group comes first; `shared` counts the lesions that a group has in common with it.
+    """
+    groups: dict[frozenset[tuple[str, str]], list[str]] = {}
+    for run in runs:
+        groups.setdefault(lesions_of(run), []).append(run.label)
+    ordered = sorted(groups, key=lambda lesions: -len(groups[lesions]))
+    return [
+        {"networks": groups[each], "lesions": len(each), "shared": len(each & ordered[0])} for each in ordered
+    ]
 
 
 def _lowest_last(figure: float | None) -> float:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.daemon import BenchError
 from train.data import DataError
+from train.evaluation.scores import NORMAL
 from train.report import SCHEMA
 from train.report.run import Fold, read_run
 
@@ -77,6 +78,18 @@ def images_of(run: Trained) -> dict[str, int]:
             validates = number in row["validation_of"].split()
             counts["test" if row["fold"] == number else "validation" if validates else "train"] += 1
     return {part: round(counts[part] / len(run.folds)) for part in ("train", "validation", "test")}
+
+
+def lesions_of(run: Trained) -> frozenset[tuple[str, str]]:
+    """Name the images with a lesion, by source and name, that a run was tested on."""
+    return frozenset(
+        (source, name)
+        for fold in run.folds
+        for source, name, label in zip(
+            fold.images.sources, fold.images.names, fold.images.labels, strict=True
+        )
+        if label != NORMAL
+    )
 
 
 def folds_in_all(run: Trained) -> int:

@@ -30,6 +30,7 @@ def as_markdown(report: Mapping[str, Any]) -> str:
         f"({cpu['cpu']}, {cpu['cores']} cores, {_list(threads)} threads; load average {load:.1f}). The other "
         "figures are of the checkpoint in fp32.",
         "",
+        *(f"**{said}**\n" for said in warnings(report)),
         *_grid(
             ["network", "input", "weights"]
             + [column for name in FIGURES for column in (_SAYS[name], "paper")]
@@ -65,6 +66,16 @@ def as_markdown(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def warnings(report: Mapping[str, Any]) -> list[str]:
+    """Say what makes figures of a comparison not comparable with each other."""
+    first, *others = report["tested_alike"]
+    return [
+        f"{_list(one['networks'])}: tested on other lesions than {_list(first['networks'])} "
+        f"({one['shared']} of {one['lesions']} are the same). Their figures do not compare."
+        for one in others
+    ]
+
+
 def show(report: Mapping[str, Any], console: Console) -> None:
     """Print the main table."""
     cpu = report["machine"]
@@ -84,6 +95,8 @@ def show(report: Mapping[str, Any], console: Console) -> None:
             row["label"], *figures, _number(right and right["value"]), f"{row['latency_ms']['p50']:.2f}"
         )
     console.print(table)
+    for said in warnings(report):
+        console.print(said, style="red")
     for name, front in report["pareto"].items():
         console.print(f"Pareto front, {_SAYS[name]} against latency: {', '.join(front) or 'none'}")
 

@@ -1,5 +1,6 @@
 """Trained networks against each other: runs made by the trainer, timed, drawn and kept."""
 
+import csv
 import json
 import shutil
 from io import StringIO
@@ -22,7 +23,7 @@ from benchmarks.networks.keep import keep
 from benchmarks.networks.labels import Box, place
 from benchmarks.networks.run import ComparisonSettings, run_networks, write
 from benchmarks.networks.runs import read_runs
-from benchmarks.networks.tables import with_interval
+from benchmarks.networks.tables import as_markdown, with_interval
 from train.ablations import Row, plan_row, train_row
 from train.recipe import load_recipe
 from train.run.request import Request
@@ -142,6 +143,24 @@ def test_the_page_shows_the_figures_of_the_json_file(written: Path) -> None:
         assert f"| {row['latency_ms']['p50']:.2f} |" in line
         assert all(f"- {said}" in page for said in row["differs_from_paper"])
     assert f"**{with_interval(report['networks'][0]['figures']['dice'])}**" in page, "alone, so on the front"
+
+
+def test_networks_that_were_tested_on_other_lesions_are_told_apart(
+    compared: dict[str, Any], folders: tuple[Path, ...]
+) -> None:
+    lesions = []
+    for folder in folders:
+        with (folder / "folds.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        lesions.append({row["image"] for row in rows if row["fold"] == "1" and row["class"] != "normal"})
+    assert lesions[0] != lesions[1], "the classifier leaves normals out, so its folds are others"
+
+    first, second = compared["tested_alike"]
+    assert (first["networks"], second["networks"]) == (["resnet18"], ["mtl_oca"])
+    assert (second["lesions"], second["shared"]) == (len(lesions[1]), len(lesions[0] & lesions[1]))
+    assert "mtl_oca: tested on other lesions than resnet18" in as_markdown(compared)
+    alike = {**compared, "tested_alike": [{**first, "networks": ["resnet18", "mtl_oca"]}]}
+    assert "tested on other lesions" not in as_markdown(alike)
 
 
 def test_the_picture_is_legible_at_800_pixels(written: Path) -> None:
