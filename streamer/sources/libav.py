@@ -4,6 +4,10 @@ What a container costs in latency is decided by the sender (measured at 30 fps, 
 pictures arrive whole; MPEG-TS is one frame period late, because nothing but the next picture says that one is
 complete, unless the sender writes packet lengths (`ffmpeg -omit_video_pes_length 0`, pictures up to 64 kB);
 Matroska and RTSP with H.264 are one period late.
+
+What it costs in memory (measured over 8,000 packets): libav's reader of NUT notes every syncpoint, up to 104
+bytes a frame, until the connection is closed, and has no option against it. FLV, MPEG-TS, Matroska, raw H.264
+and RTSP keep nothing.
 """
 
 import stat

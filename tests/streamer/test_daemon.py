@@ -281,3 +281,19 @@ def test_starting_needs_no_torch(tmp_path: Path) -> None:
     )
 
     assert done.stdout.strip() == "False"
+
+
+def test_the_memory_of_a_lost_source_goes_back_to_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the heap is larger after each return: what lives on lies between the pictures that are gone."""
+    from streamer import daemon as life
+    from streamer.config import Config, SourceConfig
+
+    given_back: list[str] = []
+    monkeypatch.setattr(life, "_return_free_memory", lambda: given_back.append("all"))
+    made = life.Daemon(Config(source=(SourceConfig(uri=PHANTOM, name="probe"),)))
+    (feed,) = made._feeds
+
+    made._on_event(feed, "state", "")
+    assert given_back == []
+    made._on_event(feed, "lost", "")
+    assert given_back == ["all"]
