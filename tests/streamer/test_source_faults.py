@@ -1,8 +1,10 @@
 """Sources that come and go, or give nothing, beside others that must not notice."""
 
+import ctypes
 import gc
 import io
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 from streamer.frame import FeedState
-from streamer.sources import open_source
+from streamer.sources import Source, SourceLost, open_source
 from tests.streamer.scripted import ScriptedSource, captured
 from tests.streamer.test_frame_identity import Line, assert_nothing_left, line, marked, resources, until
 
@@ -105,6 +107,45 @@ def test_a_device_that_disappears_and_returns_fifty_times_leaves_nothing_and_dis
 
     assert accounts.captured >= TIMES
     assert_nothing_left(before)
+
+
+class _HeapFigures(ctypes.Structure):
+    """`struct mallinfo2` of glibc's <malloc.h>."""
+
+    _fields_ = (
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd")),
+        *((name, ctypes.c_size_t) for name in ("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")),
+    )
+
+
+def live_heap() -> int:
+    """Bytes that are allocated outside of Python's own pools, where libav takes its memory from."""
+    if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallinfo2"):
+        pytest.skip("only glibc tells how much of the heap is alive")
+    libc.mallinfo2.restype = _HeapFigures
+    figures = libc.mallinfo2()
+    return int(figures.uordblks) + int(figures.hblkhd)
+
+
+def test_a_connection_that_breaks_off_leaves_no_memory_behind() -> None:
+    def read_all(source: Source) -> None:
+        while source.read() is not None:
+            pass
+
+    def connect(uri: str, times: int) -> None:
+        for _ in range(times):
+            with open_source(uri) as source, pytest.raises(SourceLost):
+                read_all(source)
+
+    with plugged() as device:
+        connect(device.uri, 40)  # caches and free lists fill
+        gc.collect()
+        before = live_heap()
+        connect(device.uri, 200)
+        gc.collect()
+        grown = live_heap() - before
+
+    assert grown / 200 < 1024
 
 
 def test_a_feed_without_any_frame_is_no_signal_and_stops_at_once() -> None:
