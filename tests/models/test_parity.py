@@ -20,6 +20,11 @@ FP32_LEVELS, FP32_CLASSES = 2, 2e-3
 # Of random weights, whose maps hover around one half: far harder than a trained network's.
 NARROW_LEVELS, NARROW_CLASSES = 8.0, 0.15
 
+# Half precision of files that take a quarter of a minute each to convert and load.
+NARROW = [
+    pytest.param(one, marks=pytest.mark.heavy if one in ("rmtl_net", "acsnet") else ()) for one in NETWORKS
+]
+
 _answers: dict[str, Answers] = {}
 
 
@@ -49,7 +54,7 @@ def test_the_torch_runtime_answers_as_pytorch(network: str) -> None:
         np.testing.assert_allclose(prediction.classes, truth(network).classes, atol=FP32_CLASSES)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", NARROW)
 def test_the_torch_runtime_in_bf16_is_close(network: str) -> None:
     if "bf16" not in precisions():
         pytest.skip("no bfloat16 instructions")
@@ -73,7 +78,7 @@ def test_openvino_in_bf16_is_close(network: str, exports: Path) -> None:
     close(load_and_answer(exported(exports, network, "fp32"), "openvino", "bf16", network), network)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", NARROW)
 def test_fp16_answers_are_close(network: str, exports: Path) -> None:
     close(load_and_answer(exported(exports, network, "fp16"), "onnxruntime", "fp32", network), network)
 

@@ -84,6 +84,9 @@ ABLATED: list[Configuration] = [
 ]
 ALL: list[Configuration] = [*DEFAULTS.items(), *ABLATED]
 
+HUGE = ("uresnet", "mtl_net", "mtl_cosa")
+"""Baselines of 90 million weights and more, which take long and are nearly RMTL-Net."""
+
 
 def label(configuration: Configuration) -> str:
     """Name a configuration in a test's id."""

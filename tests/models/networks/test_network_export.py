@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.networks.base import Network
 from models.networks.rmtl_net import RMTLNet
-from tests.models.networks.configurations import DEFAULTS, Configuration, awake, frames
+from tests.models.networks.configurations import DEFAULTS, HUGE, Configuration, awake, frames
 
 pytestmark = [
     # torch.export's own bookkeeping, on its way out of PyTorch.
@@ -99,7 +99,9 @@ EXPORTED: list[Configuration] = [
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
-    ("name", "options"), EXPORTED, ids=lambda each: each if isinstance(each, str) else ""
+    ("name", "options"),
+    [pytest.param(*one, marks=pytest.mark.heavy if one[0] in HUGE else ()) for one in EXPORTED],
+    ids=lambda each: each if isinstance(each, str) else "",
 )
 def test_the_exported_network_agrees_at_any_batch(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     network = awake(name, **{**DEFAULTS[name], **options})

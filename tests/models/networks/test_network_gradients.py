@@ -8,7 +8,7 @@ from models.networks.attention import PositionAttention
 from models.networks.base import Network
 from models.networks.baselines import MTLCOSA, ContextOrientedSelfAttention
 from models.networks.rmtl_net import RegionFusion
-from tests.models.networks.configurations import ALL, Configuration, awake, frames, label
+from tests.models.networks.configurations import ALL, HUGE, Configuration, awake, frames, label
 
 
 def flat_in_theory(network: Network) -> set[str]:
@@ -31,7 +31,10 @@ def flat_in_theory(network: Network) -> set[str]:
     return cancelled
 
 
-@pytest.mark.parametrize("configuration", ALL, ids=label)
+@pytest.mark.parametrize(
+    "configuration",
+    [pytest.param(one, marks=pytest.mark.heavy if one[0] in HUGE else (), id=label(one)) for one in ALL],
+)
 def test_every_parameter_learns_in_fp32_and_bf16(configuration: Configuration) -> None:
     name, options = configuration
     network = awake(name, training=True, **options)
