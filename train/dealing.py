@@ -34,7 +34,8 @@ def _strata(studies: Sequence[Study], unit: Unit) -> Counter[Hashable]:
 def deal(studies: Sequence[Study], units: Sequence[Unit], shares: Sequence[float], seed: str) -> list[int]:
     """Deal units out to parts: large ones first, each to the part that lacks most of what is in it.
 
-    A part that got nothing of a class is given the smallest unit of it that another part can spare.
+    A part that got nothing of a class is given the smallest unit of it that another part can spare. Lesions
+    are dealt as if there were no normals: networks with and without that class are tested on the same ones.
 
     :param units: rows of `studies`.
     :param shares: of the parts.
@@ -45,11 +46,14 @@ def deal(studies: Sequence[Study], units: Sequence[Unit], shares: Sequence[float
     for counts in strata:
         totals.update(counts)
     chance = random.Random(seed)
-    order = list(range(len(units)))
+    normals = [number for number, counts in enumerate(strata) if counts["normal"]]
+    order = [number for number, counts in enumerate(strata) if not counts["normal"]]
     chance.shuffle(order)
-    order.sort(key=lambda number: -len(units[number]))
     parts = list(range(len(shares)))
     chance.shuffle(parts)
+    chance.shuffle(normals)
+    order += normals
+    order.sort(key=lambda number: -len(units[number]))
     held: list[Counter[Hashable]] = [Counter() for _ in shares]
     dealt = [0] * len(units)
     for number in order:

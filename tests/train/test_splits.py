@@ -129,6 +129,14 @@ def test_folds_are_fixed_by_the_seed_whatever_the_order_of_the_images() -> None:
     assert make_folds(studies, seed=7) != make_folds(studies, seed=8)
 
 
+def test_networks_with_and_without_normals_are_tested_on_the_same_lesions() -> None:
+    whole = make_folds(many(), folds=4)
+    lesions = make_folds([one for one in many() if one.label != "normal"], folds=4)
+    for fold in range(1, 5):
+        for part, other in zip(whole.parts(fold), lesions.parts(fold), strict=True):
+            assert names([one for one in part if one.label != "normal"]) == names(other)
+
+
 def test_contradictory_images_are_left_out_except_by_the_papers_split() -> None:
     studies = [replace(one, contradictory=one.group in (3, 50)) for one in many()]
     assert {one.group for one in make_folds(studies).left_out()} == {3, 50}
