@@ -62,8 +62,12 @@ class SoakSettings:
     window_s: float = 10.0
     reconnect_s: float = 60.0
     """Time between two senders' deaths."""
-    warm_up_s: float = 60.0
-    """Left out at the start: caches fill, and the allocator finds its size."""
+    warm_up_s: float = 600.0
+    """Left out at the start: caches fill, every sender dies a few times, and the allocator finds its size.
+
+    That takes so long because it keeps room for the most pictures that were ever alive at once, which the
+    machine's rare stalls decide: of 6.1 MiB that a run of half an hour grew, 6 came in its first ten minutes.
+    """
     artifact: str = "default"
     runtime: str = "auto"
     precision: str = "auto"

@@ -14,7 +14,7 @@ def soak(
     fps: Annotated[float, typer.Option(min=1, max=240, help="Frames a second of each.")] = 30.0,
     reconnect_s: Annotated[float, typer.Option(min=1, help="Seconds between two senders' deaths.")] = 60.0,
     window_s: Annotated[float, typer.Option(min=0.5, help="Seconds between two looks at the daemon.")] = 10.0,
-    warm_up: Annotated[float, typer.Option(min=0, help="Seconds left out at the start.")] = 60.0,
+    warm_up: Annotated[float, typer.Option(min=0, help="Seconds left out at the start.")] = 600.0,
     artifact: Annotated[str, typer.Option(help="Model to run.")] = "default",
     runtime: Annotated[str, typer.Option(help="Engine to run it in.")] = "auto",
     precision: Annotated[str, typer.Option(help="Precision to run it in.")] = "auto",
