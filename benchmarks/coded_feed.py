@@ -3,7 +3,7 @@
 Run as its own process: `python -m benchmarks.coded_feed --port 5001 --clip clip.bin`. Frame n of the stream
 has presentation time n / fps and is due at that time after the start, which is printed, in ns on
 CLOCK_MONOTONIC, when somebody connects. The container is NUT, in which a packet is complete as soon as it has
-arrived.
+arrived; without syncpoints, which libav's reader would note down for as long as it is connected.
 """
 
 import argparse
@@ -99,7 +99,8 @@ def send(clip: Clip, connection: socket.socket) -> None:
     """Send until the other side closes the connection."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     tick = Fraction(1, round(clip.fps))
-    with av.open(_Connection(connection), "w", format="nut", options={"flush_packets": "1"}) as out:
+    options = {"flush_packets": "1", "syncpoints": "none", "strict": "experimental"}
+    with av.open(_Connection(connection), "w", format="nut", options=options) as out:
         # What the header says of the coding must be true: with x264's defaults it would promise B-frames, and
         # every receiver would hold two frames back for them.
         stream = out.add_stream("libx264", rate=round(clip.fps), options=_ENCODING)

@@ -65,8 +65,7 @@ class SoakSettings:
     warm_up_s: float = 600.0
     """Left out at the start: caches fill, every sender dies a few times, and the allocator finds its size.
 
-    That takes so long because it keeps room for the most pictures that were ever alive at once, which the
-    machine's rare stalls decide: of 6.1 MiB that a run of half an hour grew, 6 came in its first ten minutes.
+    Of 6.1 MiB that a run of half an hour grew, 6 came in its first ten minutes.
     """
     artifact: str = "default"
     runtime: str = "auto"
