@@ -10,8 +10,10 @@ from typer.testing import CliRunner
 pytest.importorskip("torch", reason="benchmarks PyTorch too (pip install 'sonostream[train]')")
 
 from benchmarks.command import bench
-from benchmarks.engines import EAGER, EngineSettings, run_engines, show
+from benchmarks.engines import EAGER, NETWORKS, EngineSettings, run_engines, show
 from benchmarks.gpu import measure, table
+
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -41,6 +43,19 @@ def test_the_gpu_script_runs_on_a_processor_too() -> None:
     assert all(row["wall_ms"]["p50"] > 0 for row in rows)
     report = {"machine": {"cpu": "a processor"}, "rows": rows}
     assert table(report).row_count == len(rows)
+
+
+def test_the_page_of_engines_shows_the_stored_figures() -> None:
+    stored = json.loads((ROOT / "benchmarks/results/epyc-2-cores/engines.json").read_text())
+    rows = {(row["network"], row["runtime"], row["precision"], row["batch"]): row for row in stored["rows"]}
+    engines = [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8+bf16")]
+    page = (ROOT / "docs/ENGINES.md").read_text()
+    for network in NETWORKS:
+        cells = [f"{rows[network, EAGER, 'fp32', 1]['ms']:.1f}"]
+        for engine in engines:
+            row = rows[(network, *engine, 1)]
+            cells.append(f"{row['ms']:.1f} ({row['times_eager']:.1f}x)")
+        assert f"| {network} | {' | '.join(cells)} |" in page
 
 
 def test_an_unknown_network_is_one_clear_line() -> None:
