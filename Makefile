@@ -10,7 +10,7 @@ demo: $(VENV)/run-ready
 test: $(VENV)/dev-ready check
 	$(VENV)/bin/pytest -n 2 --dist loadfile --max-worker-restart=0
 
-# What takes too long for every change: about ten minutes.
+# What takes too long for every change: about a quarter of an hour.
 test-heavy: $(VENV)/dev-ready
 	SONOSTREAM_HEAVY_TESTS=1 $(VENV)/bin/pytest -m heavy
 
