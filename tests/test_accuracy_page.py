@@ -32,3 +32,23 @@ def test_the_stored_figures_are_those_of_the_model_that_ships() -> None:
     for name, key in (("Dice, lesions", "dice"), ("AUC, malignant against benign", "auc")):
         low, high = first[key]["interval_95"]
         assert f"| {name} | {first[key]['value']:.3f} [{low:.3f}, {high:.3f}]" in card
+
+
+def test_the_accuracy_page_shows_the_stored_comparison_of_networks() -> None:
+    compared = json.loads((STORED.parent / "comparison" / "comparison.json").read_text())
+
+    assert len(compared["tested_alike"]) == 1, "the page says that all were tested on the same lesions"
+    for row in compared["networks"]:
+        cells = [row["label"], "{} x {}".format(*row["input"])]
+        papers = (row["paper"] or {"figures": {}})["figures"]
+        for name in ("dice", "auc", "accuracy"):
+            own = row["figures"][name]
+            cells.append("{:.3f} [{:.2f}, {:.2f}]".format(own["value"], *own["interval_95"]) if own else "")
+            cells.append(f"{papers[name]['value']:.3f}" if name in papers else "")
+        cells.append(f"{row['latency_ms']['p50']:.1f}")
+        assert f"| {' | '.join(cells)} |" in PAGE
+
+
+def test_no_picture_of_a_patient_is_stored() -> None:
+    for file in STORED.parent.rglob("*"):
+        assert file.suffix != ".html" or "data:image" not in file.read_text(), file

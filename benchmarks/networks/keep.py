@@ -10,13 +10,15 @@ from benchmarks.networks.runs import Trained, data_paths
 
 MAX_REPORT_BYTES = 300_000
 _PICTURES = re.compile(r"data:[\w/+.-]+;base64,[\w/+=]*")
+_OWN_FOLDERS = re.compile(r"(--(out|cache)[ =])[^\s\"]+")
 _PLACE = re.compile(r"(?<![\w.:/+=-])/(?:[\w.+-]+/)+[\w.+-]*")
 
 
 def keep(runs: Sequence[Trained], folder: Path) -> list[Path]:
     """Copy results, recipe, folds and learning curves of every run into a folder of its network's name.
 
-    The report is copied too if it is small. Paths of data sets become `PATH_OF_` and the set's name.
+    The report is copied too if it is small. Paths of data sets become `PATH_OF_` and the set's name, those of
+    the command's own folders `OUT` and `CACHE`.
 
     :return: the files that were written.
     :raises BenchError: if a file cannot be read or written, or still names a place of this machine.
@@ -52,6 +54,7 @@ def _files(run: Trained) -> Iterator[tuple[Path, str]]:
 
 
 def _without_places(text: str, run: Trained, source: Path) -> str:
+    text = _OWN_FOLDERS.sub(lambda found: found[1] + found[2].upper(), text)
     # The longest first: one may lie in another.
     for name, path in sorted(data_paths(run), key=lambda one: -len(one[1])):
         if not path.startswith("phantom:"):

@@ -220,6 +220,10 @@ def test_a_kept_run_names_no_place_of_the_machine(copied: Path, tmp_path: Path) 
     text = (tmp_path / "kept" / "mtl_oca" / "results.json").read_text()
     assert "PATH_OF_PHANTOM" in text
     assert str(tmp_path) not in text
+    own = f"--out {tmp_path}/sets --cache={tmp_path}/sets "
+    results.write_text(results.read_text().replace('"command": "', f'"command": "{own}'))
+    keep([run], tmp_path / "kept")
+    assert '"command": "--out OUT --cache=CACHE ' in (tmp_path / "kept/mtl_oca/results.json").read_text()
     results.write_text(results.read_text().replace('"command": "', f'"command": "{tmp_path}/sets '))
     with pytest.raises(BenchError, match="names .*sets, a place of this machine"):
         keep([run], tmp_path / "kept")
