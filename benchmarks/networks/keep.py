@@ -8,8 +8,6 @@ from pathlib import Path
 from benchmarks.daemon import BenchError
 from benchmarks.networks.runs import Trained, data_paths
 
-MAX_REPORT_BYTES = 300_000
-_PICTURES = re.compile(r"data:[\w/+.-]+;base64,[\w/+=]*")
 _OWN_FOLDERS = re.compile(r"(--(out|cache)[ =])[^\s\"]+")
 _PLACE = re.compile(r"(?<![\w.:/+=-])/(?:[\w.+-]+/)+[\w.+-]*")
 
@@ -17,8 +15,8 @@ _PLACE = re.compile(r"(?<![\w.:/+=-])/(?:[\w.+-]+/)+[\w.+-]*")
 def keep(runs: Sequence[Trained], folder: Path) -> list[Path]:
     """Copy results, recipe, folds and learning curves of every run into a folder of its network's name.
 
-    The report is copied too if it is small. Paths of data sets become `PATH_OF_` and the set's name, those of
-    the command's own folders `OUT` and `CACHE`.
+    The report is not: it shows pictures of patients. Paths of data sets become `PATH_OF_` and the set's name,
+    those of the command's own folders `OUT` and `CACHE`.
 
     :return: the files that were written.
     :raises BenchError: if a file cannot be read or written, or still names a place of this machine.
@@ -45,9 +43,6 @@ def keep(runs: Sequence[Trained], folder: Path) -> list[Path]:
 def _files(run: Trained) -> Iterator[tuple[Path, str]]:
     for name in ("results.json", "recipe.toml", "folds.csv"):
         yield run.folder / name, name
-    report = run.folder / "report.html"
-    if report.is_file() and report.stat().st_size < MAX_REPORT_BYTES:
-        yield report, report.name
     for fold in run.folds:
         name = "epochs.jsonl" if len(run.folds) == 1 else f"epochs-{fold.number}.jsonl"
         yield fold.folder / "epochs.jsonl", name
@@ -59,7 +54,7 @@ def _without_places(text: str, run: Trained, source: Path) -> str:
     for name, path in sorted(data_paths(run), key=lambda one: -len(one[1])):
         if not path.startswith("phantom:"):
             text = text.replace(path, f"PATH_OF_{re.sub(r'[^A-Z0-9]+', '_', name.upper())}")
-    for found in set(_PLACE.findall(_PICTURES.sub("", text))):
+    for found in set(_PLACE.findall(text)):
         if os.path.exists(found):  # noqa: PTH110 - Path.exists raises for what is too long for a path
             raise BenchError(
                 f"{source} names {found}, a place of this machine; take it out before it is kept"

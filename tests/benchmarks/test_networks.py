@@ -216,7 +216,7 @@ def test_a_kept_run_names_no_place_of_the_machine(copied: Path, tmp_path: Path) 
 
     names = {file.name for file in keep([run], tmp_path / "kept")}
 
-    assert {"results.json", "recipe.toml", "folds.csv", "epochs.jsonl"} <= names
+    assert names == {"results.json", "recipe.toml", "folds.csv", "epochs.jsonl"}, "a report shows patients"
     text = (tmp_path / "kept" / "mtl_oca" / "results.json").read_text()
     assert "PATH_OF_PHANTOM" in text
     assert str(tmp_path) not in text
