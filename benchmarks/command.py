@@ -13,6 +13,7 @@ from benchmarks.commands.live import live
 from benchmarks.commands.networks import networks
 from benchmarks.commands.offline import offline
 from benchmarks.commands.overload import overload
+from benchmarks.commands.profile import profile
 from benchmarks.commands.soak import soak
 from benchmarks.commands.startup import startup
 from benchmarks.commands.temporal import temporal
@@ -35,4 +36,5 @@ bench.command()(networks)
 bench.command()(offline)
 bench.command()(startup)
 bench.command()(soak)
+bench.command()(profile)
 bench.command()(glass)

@@ -14,8 +14,8 @@ pytest.importorskip("torch", reason="trains (pip install 'sonostream[train]')")
 
 from benchmarks.commands.networks import networks
 from models.networks.cards import CARDS
-from train.ablations import ablations
-from train.ablations import main as train_ablations
+from train.ablations.__main__ import main as train_ablations
+from train.ablations.rows import ablations
 from train.commands.evaluate import evaluate_command
 from train.commands.train import train_command
 from train.objectives import resolve

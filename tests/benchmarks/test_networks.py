@@ -24,7 +24,7 @@ from benchmarks.networks.labels import Box, place
 from benchmarks.networks.run import ComparisonSettings, run_networks, write
 from benchmarks.networks.runs import read_runs
 from benchmarks.networks.tables import as_markdown, with_interval
-from train.ablations import Row, plan_row, train_row
+from train.ablations.rows import Row, plan_row, train_row
 from train.recipe import load_recipe
 from train.run.request import Request
 

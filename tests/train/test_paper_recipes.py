@@ -8,7 +8,7 @@ import torch
 
 from models.networks.registry import build, list_models
 from tests.train.objective_cases import network
-from train.ablations import Row, ablations, plan_row
+from train.ablations.rows import Row, ablations, plan_row
 from train.learning.stages import plan
 from train.objectives import ObjectiveError, make_objective
 from train.recipe import RecipeError, load_recipe, paper_recipes

@@ -3,11 +3,13 @@
 import csv
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.data import DataError, Images
+import numpy as np
+
+from train.data import DataError, Images, join
 from train.evaluation.answers import Answers, load_answers
 
 
@@ -43,6 +45,18 @@ def read_run(folder: Path) -> Run:
     if not folds:
         raise DataError(f"{folder} has no fold with answers (fold-1/answers.npz): finish the run first")
     return Run(folder, _toml(folder / "recipe.toml"), _json(folder / "data.json"), folds)
+
+
+def pool(folds: Sequence[Fold]) -> tuple[Answers, Images]:
+    """Put the answers of all folds, and the images they are of, into one."""
+    if len(folds) == 1:
+        return folds[0].answers, folds[0].images
+    images = join(fold.images for fold in folds)
+    answers = [fold.answers for fold in folds]
+    classes = np.concatenate([one.classes for one in answers])
+    lesion = np.concatenate([one.lesion for one in answers])
+    temperature = float(np.mean([one.temperature for one in answers]))
+    return Answers(lesion, classes, temperature, answers[0].segments), images
 
 
 def names_in_fold(folder: Path) -> set[tuple[str, str]]:

@@ -9,13 +9,12 @@ import numpy as np
 from models.checkpoint import read_checkpoint
 from models.networks.base import Network
 from models.networks.registry import ModelError
-from train.data import Images, join
-from train.evaluation.answers import Answers
+from train.data import Images
 from train.evaluation.scores import Positive, Scores, score
 from train.metrics import Bin, mean_sd, reliability
 from train.report.compare import compare
 from train.report.part import Part, as_json, is_synthetic, show
-from train.report.run import Fold, Run, read_run
+from train.report.run import Fold, Run, pool, read_run
 from train.report.write import (
     SCHEMA,
     FoldRow,
@@ -46,7 +45,7 @@ def write(run: Path, *, positive: Positive = "malignant") -> None:
     name = network.name if network else str(kept.data.get("network", _UNKNOWN))
     scored = [score(fold.answers, fold.images, positive=positive, rounds=0) for fold in kept.folds]
     several = len(kept.folds) > 1
-    pooled_answers, pooled_images = _pool(kept.folds)
+    pooled_answers, pooled_images = pool(kept.folds)
     pooled = score(pooled_answers, pooled_images, positive=positive)
     if several and pooled.uncalibrated:
         pooled = pooled._replace(uncalibrated=_before(kept.folds))
@@ -110,17 +109,6 @@ def write(run: Path, *, positive: Positive = "malignant") -> None:
         one = Part(f"fold {fold.number}", protocol, fold.answers, fold.images, scores)
         text = json.dumps({"schema": SCHEMA, "kind": "fold", "parts": [as_json(one)]}, indent=1)
         replace_file(fold.folder / "results.json", text + "\n")
-
-
-def _pool(folds: list[Fold]) -> tuple[Answers, Images]:
-    if len(folds) == 1:
-        return folds[0].answers, folds[0].images
-    images = join(fold.images for fold in folds)
-    answers = [fold.answers for fold in folds]
-    classes = np.concatenate([one.classes for one in answers])
-    lesion = np.concatenate([one.lesion for one in answers])
-    temperature = float(np.mean([one.temperature for one in answers]))
-    return Answers(lesion, classes, temperature, answers[0].segments), images
 
 
 def _before(folds: list[Fold]) -> list[Bin]:
