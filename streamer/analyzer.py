@@ -37,7 +37,12 @@ class Outlet(Protocol):
 
 
 class Analyzer:
-    """Serves all sources with one model, one batch at a time."""
+    """Serves all sources with one model.
+
+    What they all have goes through the engine as one batch where that pays, as on a GPU. Where it does not,
+    frames take turns, and each result is on its way before the next frame is looked at: in a batch every
+    answer would be as late as the last.
+    """
 
     def __init__(
         self,
@@ -58,6 +63,7 @@ class Analyzer:
         self._metrics = metrics
         self._bell = bell
         self._stopping = False
+        self._turn = 0
         self._next: tuple[Session, tuple[Lane, ...]] | None = None
         self._engine_since: float | None = None
         self._failures = 0
@@ -123,10 +129,18 @@ class Analyzer:
             self._bell.notify_all()
 
     def _newest(self) -> list[tuple[Lane, Picked]]:
-        """Wait for a frame, then take what every lane has; never waits to fill a batch."""
+        """Wait for a frame, then take what the lanes have, each in its turn; never waits to fill a batch."""
+        session, count = self._session, len(self._lanes)
         with self._bell:
             while not self._stopping and self._next is None:
-                batch = [(lane, picked) for lane in self._lanes if (picked := lane.pick()) is not None]
+                batch: list[tuple[Lane, Picked]] = []
+                most = session.max_batch if session.batch_pays else 1
+                for at in range(self._turn, self._turn + count):
+                    if (picked := self._lanes[at % count].pick()) is not None:
+                        batch.append((self._lanes[at % count], picked))
+                        if len(batch) == most:
+                            self._turn = (at + 1) % count
+                            break
                 if batch:
                     return batch
                 self._bell.wait()

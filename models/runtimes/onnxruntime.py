@@ -29,6 +29,8 @@ def precisions() -> list[str]:
 class OnnxRuntimeSession(Session):
     """A model in ONNX Runtime."""
 
+    batch_pays = False  # a CPU's cores are full with one frame
+
     def __init__(
         self,
         artifact: Artifact,

@@ -43,6 +43,8 @@ def precisions() -> list[str]:
 class OpenVinoSession(Session):
     """A model in OpenVINO."""
 
+    batch_pays = False
+
     def __init__(
         self,
         artifact: Artifact,

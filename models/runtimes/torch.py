@@ -104,6 +104,7 @@ class TorchSession(Session):
             threads=1 if on_gpu else threads,
         )
         super().__init__(card, description, max_batch=max_batch, allocate=_pinned if on_gpu else np.zeros)
+        self.batch_pays = on_gpu
         self._given = torch.from_numpy(self._frames)
         self._wanted = {name: torch.from_numpy(buffer) for name, buffer in self._outputs.items()}
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}

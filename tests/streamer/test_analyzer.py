@@ -126,6 +126,61 @@ def test_frames_of_several_sources_go_through_the_engine_together() -> None:
     assert [r.analysis.source for r in results] == ["left", "right"]
 
 
+def test_where_a_batch_does_not_pay_a_result_is_out_before_the_next_frame_goes_in() -> None:
+    order: list[str] = []
+    with bench("left", "right", "third") as b:
+        b.session.batch_pays = False
+        run, offer = b.session._run, b.outlet.offer
+
+        def running(n: int) -> None:
+            order.append("engine")
+            run(n)
+
+        def offering(result: Result, *, wait: bool = False) -> None:
+            order.append(result.analysis.source)
+            offer(result, wait=wait)
+
+        b.session._run, b.outlet.offer = running, offering  # type: ignore[method-assign]
+        with b.bell:
+            for seed, name in enumerate(b.feeds):
+                b.deliver(name, picture(seed))
+        b.outlet.wait_for(3)
+
+    assert order == ["engine", "left", "engine", "right", "engine", "third"]
+
+
+def test_sources_that_take_turns_are_served_alike_though_one_always_has_a_frame() -> None:
+    with bench("left", "right") as b:
+        b.session.batch_pays = False
+        offer = b.outlet.offer
+
+        def offering(result: Result, *, wait: bool = False) -> None:
+            # Its next frame is there before the analyzer looks again.
+            if len(b.outlet.results) < 10:
+                b.deliver("left", picture(len(b.outlet.results)))
+            offer(result, wait=wait)
+
+        b.outlet.offer = offering  # type: ignore[method-assign]
+        with b.bell:
+            b.deliver("left", picture(0))
+            b.deliver("right", picture(1))
+        first, second, third = b.outlet.wait_for(3)[:3]
+
+    assert [each.analysis.source for each in (first, second, third)] == ["left", "right", "left"]
+
+
+def test_a_batch_is_never_larger_than_the_engine_takes_and_nobody_is_left_out() -> None:
+    names = [f"feed-{number}" for number in range(6)]
+    with bench(*names) as b:  # the engine takes four
+        with b.bell:
+            for seed, name in enumerate(names):
+                b.deliver(name, picture(seed))
+        results = b.outlet.wait_for(6)
+
+    assert b.session.batches == [4, 2]
+    assert [each.analysis.source for each in results] == names
+
+
 def test_what_the_model_said_of_the_frame_stands_beside_the_steadied_answer() -> None:
     # The same view with other noise: nothing that would start afresh.
     view = np.repeat(np.repeat(picture(0, height=15, width=20), 8, axis=0), 8, axis=1) // 2 + 60
