@@ -33,9 +33,8 @@ def profile(
 
     if feed not in ("phantom", "h264"):
         fail(f"--feed is phantom or h264, not {feed!r}")
-    kind = "source" if source else "h264" if feed == "h264" else "phantom"
     settings = ProfileSettings(
-        feed=FeedSettings(kind, source, fps),
+        feed=FeedSettings("source" if source else "h264" if feed == "h264" else "phantom", source, fps),
         seconds=seconds,
         artifact=artifact,
         runtime=runtime,

@@ -81,10 +81,10 @@ def main(
         for number, one in enumerate(wanted, start=1):
             console.print(f"{number} of {len(wanted)}: {one.study}, {one.row.name}", highlight=False)
             train_row(one, console)
-            table = tabulate([each for each in planned if each.study == one.study])
-            report = {"schema": SCHEMA, "intended_use": INTENDED_USE, **header, "tables": table}
+            done = tabulate([each for each in planned if each.study == one.study])
+            report = {"schema": SCHEMA, "intended_use": INTENDED_USE, **header, "tables": done}
             _write(out / one.study / "ablations.json", json.dumps(report, indent=1) + "\n")
-            _write(out / one.study / "ablations.md", as_markdown(table))
+            _write(out / one.study / "ablations.md", as_markdown(done))
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on from the last epoch", err=True)
         raise typer.Exit(130) from None

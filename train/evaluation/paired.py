@@ -34,7 +34,7 @@ def differences(ours: Asked, theirs: Asked, *, rounds: int = 1000) -> dict[str, 
     mine, yours = np.array(common).T
     images = our_images.take(mine)
     our_answers, their_answers = our_answers.take(mine), their_answers.take(yours)
-    found = {}
+    found: dict[str, Interval] = {}
     if our_answers.segments and their_answers.segments:
         apart = _dice(our_answers, images) - _dice(their_answers, their_images.take(yours))
         drawn = images.masked & np.isfinite(apart)
