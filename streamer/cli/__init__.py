@@ -90,10 +90,19 @@ def _load(name: str) -> Any:
         group = typer.main.get_command(target)
         group.name = name
         group.epilog = epilog(name)
-        return group
+        return _flowing(group)
     single = typer.Typer(add_completion=False)
     single.command(name, epilog=epilog(name))(target)
-    return typer.main.get_command(single)
+    return _flowing(typer.main.get_command(single))
+
+
+def _flowing(command: Any) -> Any:
+    """Let the terminal break the lines of a help text, not the source file that it is written in."""
+    if command.help:
+        command.help = "\n\n".join(" ".join(part.split()) for part in command.help.split("\n\n"))
+    for each in getattr(command, "commands", {}).values():
+        _flowing(each)
+    return command
 
 
 app = typer.Typer(

@@ -1,5 +1,6 @@
 """The command line as a whole."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,20 @@ def test_every_command_has_a_help_page(name: str) -> None:
 
     assert done.returncode == 0, done.stderr
     assert f"sonostream {name}" in done.stdout or f"streamer {name}" in done.stdout
+
+
+def test_a_help_text_is_broken_where_the_terminal_ends_and_not_where_its_source_file_does() -> None:
+    done = subprocess.run(
+        sonostream("bench", "live", "--help"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+
+    assert "the report names." in next(line for line in done.stdout.splitlines() if "of devices and" in line)
 
 
 def test_a_command_whose_extra_is_missing_says_what_to_install() -> None:
