@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,8 +92,9 @@ def run_profile(settings: ProfileSettings, progress: Progress) -> dict[str, Any]
             window = Window(begin, begin + settings.seconds)
             watcher.begin(window)
             usage = Usage(daemon, *window)
-            with _spying(spy, daemon.pid, settings, file):
+            with _spying(spy, daemon.pid, settings, file) as check:
                 while time.monotonic() < window.end:
+                    check()
                     usage.look()
                     time.sleep(0.25)
                     progress.update(task, completed=total - max(0.0, window.end - time.monotonic()))
@@ -174,23 +175,33 @@ def _find_spy() -> str:
 
 
 @contextmanager
-def _spying(spy: str, pid: int, settings: ProfileSettings, file: Path) -> Iterator[None]:
-    """Look into a process meanwhile; the file is there afterwards."""
+def _spying(spy: str, pid: int, settings: ProfileSettings, file: Path) -> Iterator[Callable[[], None]]:
+    """Look into a process meanwhile; yields what raises if that has failed. The file is there afterwards."""
     command = [spy, "record", "--pid", str(pid), "--gil", "--threads", "--nonblocking", "--format", "raw"]
     command += ["--rate", str(settings.looks_per_s), "--duration", str(settings.seconds)]
     command += ["--output", str(file)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT) as running,
+    ):
+
+        def check() -> None:
+            if running.poll():
+                said.seek(0)
+                lines = said.read().strip().splitlines() or [f"exit code {running.returncode}"]
+                raise BenchError(
+                    f"py-spy cannot look into the daemon: {lines[-1]}; Linux lets only root do so, unless "
+                    "kernel.yama.ptrace_scope is 0"
+                )
+
         try:
-            yield
-            said, _ = running.communicate(timeout=_END_WITHIN_S)
+            yield check
+            running.wait(_END_WITHIN_S)
+            check()
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"py-spy did not end within {_END_WITHIN_S:g} s") from None
         finally:
             running.kill()
-    if running.returncode or not file.is_file():
-        lines = said.strip().splitlines()
-        raise BenchError(
-            f"py-spy could not look into the daemon: {lines[-1] if lines else running.returncode}; Linux "
-            "lets only root do so, unless kernel.yama.ptrace_scope is 0"
-        )
 
 
 def show(report: dict[str, Any], console: Console) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -43,10 +44,30 @@ def test_another_form_of_stacks_is_refused() -> None:
         read_stacks("run;analyze many")
 
 
-@pytest.mark.skipif(
-    not (Path(sys.executable).with_name("py-spy").is_file() or shutil.which("py-spy")),
-    reason="needs py-spy: pip install 'sonostream[dev]'",
-)
+@pytest.fixture
+def may_look() -> None:
+    """Skip where py-spy is not installed, or the system lets it look into no other process."""
+    beside = Path(sys.executable).with_name("py-spy")
+    spy = str(beside) if beside.is_file() else shutil.which("py-spy")
+    if spy is None:
+        pytest.skip("needs py-spy: pip install 'sonostream[dev]'")
+    waiting = [sys.executable, "-c", "print(flush=True); input()"]
+    with subprocess.Popen(waiting, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        looked = subprocess.run(
+            [spy, "dump", "--nonblocking", "--pid", str(other.pid)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        other.kill()
+    if looked.returncode:
+        pytest.skip(f"this system lets py-spy look into no process: {looked.stderr.strip()}")
+
+
+@pytest.mark.usefixtures("may_look")
 def test_a_running_daemon_is_looked_into(tmp_path: Path) -> None:
     model = save(tiny_model(), tmp_path / "tiny.onnx")
     feed = FeedSettings("phantom", fps=60, width=160, height=128)
@@ -72,4 +93,18 @@ def test_without_the_program_that_looks_it_says_what_to_install(monkeypatch: pyt
     monkeypatch.setenv("PATH", "/nowhere")
     settings = ProfileSettings(FeedSettings("phantom"))
     with Progress(disable=True) as progress, pytest.raises(BenchError, match="pip install"):
+        run_profile(settings, progress)
+
+
+def test_a_program_that_may_not_look_is_quoted_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing = tmp_path / "py-spy"
+    refusing.write_text("#!/bin/sh\necho 'Error: Permission Denied' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    monkeypatch.setattr(profile, "_find_spy", lambda: str(refusing))
+    model = save(tiny_model(), tmp_path / "tiny.onnx")
+    feed = FeedSettings("phantom", fps=30, width=160, height=128)
+    settings = ProfileSettings(feed, seconds=100, warm_up_s=0.1, artifact=str(model), runtime="onnxruntime")
+    with Progress(disable=True) as progress, pytest.raises(BenchError, match="Permission Denied; Linux lets"):
         run_profile(settings, progress)
