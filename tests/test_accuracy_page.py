@@ -49,6 +49,26 @@ def test_the_accuracy_page_shows_the_stored_comparison_of_networks() -> None:
         assert f"| {' | '.join(cells)} |" in PAGE
 
 
+def test_the_accuracy_page_shows_the_stored_ablations() -> None:
+    stored = sorted((STORED.parent / "ablations").glob("*.json"))
+
+    assert len(stored) >= 5, "one of every paper"
+    for file in stored:
+        ((study, table),) = json.loads(file.read_text())["tables"].items()
+        others = [row for row in table["rows"] if row["name"] != table["reference"]]
+        assert others
+        for row in others:
+            cells = [study, row["name"], ", ".join(map(str, row["folds"]))]
+            for name in ("dice", "auc", "accuracy"):
+                apart = row["minus_reference"].get(name)
+                cells.append(
+                    "{:+.3f} [{:+.2f}, {:+.2f}]".format(apart["value"], *apart["interval_95"])
+                    if apart
+                    else ""
+                )
+            assert f"| {' | '.join(cells)} |" in PAGE
+
+
 def test_no_picture_of_a_patient_is_stored() -> None:
     for file in STORED.parent.rglob("*"):
         assert file.suffix != ".html" or "data:image" not in file.read_text(), file

@@ -63,6 +63,10 @@ def test_every_precision_of_an_engine_gives_the_same_answer(runtime: str, tiny: 
         np.testing.assert_array_equal(session.predict(frames(1)).classes, expected(frames(1))[1])
 
 
+def test_only_engines_of_a_gpu_ask_for_batches(session: Session, runtime: str) -> None:
+    assert session.batch_pays == (runtime == "tensorrt")
+
+
 def test_the_batch_size_may_change_between_calls(session: Session) -> None:
     for n in (4, 1, 3, 4, 2):
         np.testing.assert_array_equal(session.predict(frames(n, n)).lesion, expected(frames(n, n))[0])

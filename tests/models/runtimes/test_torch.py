@@ -50,6 +50,10 @@ def test_every_precision_here_answers_much_the_same(trained: Checkpoint) -> None
         np.testing.assert_allclose(answer, answers[-1], atol=0.05)
 
 
+def test_on_a_processor_it_asks_for_no_batches(trained: Checkpoint) -> None:
+    assert not TorchSession(trained, precision="fp32", threads=1, max_batch=2).batch_pays
+
+
 def test_buffers_are_the_same_in_every_call(trained: Checkpoint) -> None:
     session = TorchSession(trained, precision="fp32", threads=1, max_batch=2)
     assert np.shares_memory(session.infer(1).lesion, session.infer(2).lesion)
