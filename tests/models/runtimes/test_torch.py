@@ -50,8 +50,9 @@ def test_every_precision_here_answers_much_the_same(trained: Checkpoint) -> None
         np.testing.assert_allclose(answer, answers[-1], atol=0.05)
 
 
-def test_on_a_processor_it_asks_for_no_batches(trained: Checkpoint) -> None:
-    assert not TorchSession(trained, precision="fp32", threads=1, max_batch=2).batch_pays
+def test_it_asks_for_batches_on_a_gpu_alone(trained: Checkpoint) -> None:
+    session = TorchSession(trained, precision="fp32", threads=1, max_batch=2)
+    assert session.batch_pays == torch.cuda.is_available()
 
 
 def test_buffers_are_the_same_in_every_call(trained: Checkpoint) -> None:
