@@ -15,6 +15,7 @@ from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -272,13 +273,7 @@ def _report(run: LiveRun) -> dict[str, Any]:
         "machine": machine(),
         "versions": versions(),
         "settings": asked | {"references": list(settings.references)},
-        "model": {
-            "name": model.name,
-            "version": model.version,
-            "runtime": model.runtime,
-            "precision": model.precision,
-            "sha256": model.sha256,
-        },
+        "model": msgspec.to_builtins(model),
         "latency_from": _MEANING[Clock.PTS if settings.feed != "source" else introduction.clock],
         "floor_engine": "its own API" if is_bare(model.runtime) else "our session",
         "floor_timed": "between frames" if run.floor_between else "between runs",

@@ -16,6 +16,7 @@ from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from rich.progress import Progress
 
@@ -97,13 +98,7 @@ def run_overload(settings: OverloadSettings, progress: Progress) -> dict[str, An
         "machine": machine(),
         "versions": versions(),
         "settings": asdict(settings) | {"factors": list(settings.factors), "sources": list(settings.sources)},
-        "model": {
-            "name": model.name,
-            "version": model.version,
-            "runtime": model.runtime,
-            "precision": model.precision,
-            "sha256": model.sha256,
-        },
+        "model": msgspec.to_builtins(model),
         "capacity_fps": round(capacity, 4),
         **_tables(load, sources, None),
         "repeats": repeats,

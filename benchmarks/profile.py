@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 from rich import box
 from rich.console import Console
 from rich.progress import Progress
@@ -109,13 +110,7 @@ def run_profile(settings: ProfileSettings, progress: Progress) -> dict[str, Any]
         "machine": machine(),
         "versions": versions(),
         "settings": asdict(settings),
-        "model": {
-            "name": model.name,
-            "version": model.version,
-            "runtime": model.runtime,
-            "precision": model.precision,
-            "sha256": model.sha256,
-        },
+        "model": msgspec.to_builtins(model),
         "frames": len(live),
         "cpu_ms_per_frame": round(usage.cpu_s() * 1e3 / len(live), 4),
         **summarise(stacks, 1e3 / settings.looks_per_s / len(live)),

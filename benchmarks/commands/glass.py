@@ -1,11 +1,12 @@
 """`sonostream bench glass`."""
 
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from benchmarks.commands.options import JsonFile, PlotFile, fail, write_json
+from benchmarks.commands.options import JsonFile, PlotFile, carry_out
 
 
 def glass(
@@ -22,12 +23,7 @@ def glass(
 
     Needs Chromium and playwright; without them it says so and ends with exit code 2.
     """
-    from rich.console import Console
-
-    from benchmarks import plot
-    from benchmarks.daemon import BenchError
     from benchmarks.glass import GlassSettings, draw, run_glass, show
-    from benchmarks.live import progress_bar
 
     sys.setswitchinterval(0.0005)
     settings = GlassSettings(
@@ -38,14 +34,4 @@ def glass(
         runtime=runtime,
         precision=precision,
     )
-    try:
-        if plot_file is not None:
-            plot.check(plot_file)
-        with progress_bar(Console(stderr=True)) as progress:
-            report = run_glass(settings, progress)
-        show(report, Console())
-        write_json(report, json_file)
-        if plot_file is not None:
-            plot.save(draw(report), plot_file, lambda console: show(report, console))
-    except BenchError as error:
-        fail(str(error))
+    carry_out(partial(run_glass, settings), show, draw, json_file, plot_file)

@@ -1,11 +1,12 @@
 """`sonostream bench offline`."""
 
 import sys
+from functools import partial
 from typing import Annotated, Literal, cast
 
 import typer
 
-from benchmarks.commands.options import JsonFile, PlotFile, fail, write_json
+from benchmarks.commands.options import JsonFile, PlotFile, carry_out, fail
 
 
 def offline(
@@ -23,11 +24,6 @@ def offline(
 
     Every frame is analysed; that each came once, in order, and with its own time is checked.
     """
-    from rich.console import Console
-
-    from benchmarks import plot
-    from benchmarks.daemon import BenchError
-    from benchmarks.live import progress_bar
     from benchmarks.offline import OfflineSettings, draw, run_offline, show
 
     sys.setswitchinterval(0.0005)
@@ -42,14 +38,4 @@ def offline(
         runtime=runtime,
         precision=precision,
     )
-    try:
-        if plot_file is not None:
-            plot.check(plot_file)
-        with progress_bar(Console(stderr=True)) as progress:
-            report = run_offline(settings, progress)
-        show(report, Console())
-        write_json(report, json_file)
-        if plot_file is not None:
-            plot.save(draw(report), plot_file, lambda console: show(report, console))
-    except BenchError as error:
-        fail(str(error))
+    carry_out(partial(run_offline, settings), show, draw, json_file, plot_file)

@@ -1,10 +1,11 @@
 """`sonostream bench profile`."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from benchmarks.commands.options import JsonFile, PlotFile, fail, write_json
+from benchmarks.commands.options import JsonFile, PlotFile, carry_out, fail
 
 
 def profile(
@@ -23,12 +24,7 @@ def profile(
     py-spy looks into the daemon from outside for the thread that holds the interpreter's lock. Engine,
     decoder and OpenCV work without it.
     """
-    from rich.console import Console
-
-    from benchmarks import plot
-    from benchmarks.daemon import BenchError
     from benchmarks.feeds import FeedSettings
-    from benchmarks.live import progress_bar
     from benchmarks.profile import ProfileSettings, draw, run_profile, show
 
     if feed not in ("phantom", "h264"):
@@ -40,14 +36,4 @@ def profile(
         runtime=runtime,
         precision=precision,
     )
-    try:
-        if plot_file is not None:
-            plot.check(plot_file)
-        with progress_bar(Console(stderr=True)) as progress:
-            report = run_profile(settings, progress)
-        show(report, Console())
-        write_json(report, json_file)
-        if plot_file is not None:
-            plot.save(draw(report), plot_file, lambda console: show(report, console))
-    except BenchError as error:
-        fail(str(error))
+    carry_out(partial(run_profile, settings), show, draw, json_file, plot_file)

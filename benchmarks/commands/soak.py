@@ -1,11 +1,12 @@
 """`sonostream bench soak`."""
 
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from benchmarks.commands.options import JsonFile, PlotFile, fail, write_json
+from benchmarks.commands.options import JsonFile, PlotFile, carry_out
 
 
 def soak(
@@ -25,11 +26,6 @@ def soak(
 
     Ctrl-C ends it early and writes what there is.
     """
-    from rich.console import Console
-
-    from benchmarks import plot
-    from benchmarks.daemon import BenchError
-    from benchmarks.live import progress_bar
     from benchmarks.soak import SoakSettings, draw, run_soak, show
 
     # The receiver must not wait for other Python code to stamp what arrives.
@@ -45,14 +41,4 @@ def soak(
         runtime=runtime,
         precision=precision,
     )
-    try:
-        if plot_file is not None:
-            plot.check(plot_file)
-        with progress_bar(Console(stderr=True)) as progress:
-            report = run_soak(settings, progress)
-        show(report, Console())
-        write_json(report, json_file)
-        if plot_file is not None:
-            plot.save(draw(report), plot_file, lambda console: show(report, console))
-    except BenchError as error:
-        fail(str(error))
+    carry_out(partial(run_soak, settings), show, draw, json_file, plot_file)

@@ -157,13 +157,15 @@ class Session(ABC):
         return self.infer(n)
 
     def warm_up(self) -> None:
-        """Run every batch size once, so that no later call pays for a first one.
+        """Run what will be called once, so that no later call pays for a first one.
+
+        That is every batch size where batches pay, else one frame and as many as there is room for.
 
         :raises EngineFailed: if the engine raised.
         :raises PredictionInvalid: if the answer is not what the artifact promises.
         """
         self.input(self.max_batch).fill(0)
-        for n in range(1, self.max_batch + 1):
+        for n in range(1, self.max_batch + 1) if self.batch_pays else sorted({1, self.max_batch}):
             self.infer(n)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from train.ablations.__main__ import main
 from train.ablations.rows import Row, plan_row, train_row
-from train.ablations.tables import as_markdown, tabulate
+from train.ablations.tables import as_markdown, show, tabulate
 from train.recipe import load_recipe
 from train.run.request import Request
 from train.run.watch import RunError
@@ -83,6 +83,7 @@ def test_a_further_fold_joins_those_that_are_done_and_rows_are_compared_image_fo
     page = as_markdown(tabulate(planned))
     assert "Less **proposed**, image for image:" in page
     assert "| **proposed** | 1, 2 | " in page
+    assert len(show(tabulate(planned))) == 2, "the figures, and the differences"
 
 
 @pytest.mark.parametrize(

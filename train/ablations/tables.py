@@ -55,7 +55,7 @@ def _row(one: Planned) -> dict[str, Any]:
 
 
 def show(tables: dict[str, Any]) -> list[Table]:
-    """Lay the tables out for a terminal; the papers' own configurations are bold."""
+    """Lay the tables out for a terminal; below each, how far its rows are from the bold one, the paper's."""
     shown = []
     for table in tables.values():
         grid = Table(title=table["paper"], caption="Research use only.", caption_justify="left")
@@ -66,6 +66,13 @@ def show(tables: dict[str, Any]) -> list[Table]:
             cells = [_value(row["figures"].get(figure)) for figure in FIGURES]
             grid.add_row(row["name"], _folds(row), _millions(row["parameters"]), *cells, style=style)
         shown.append(grid)
+        if compared := _compared(table):
+            grid = Table(title=f"less {table['reference']}, image for image")
+            for column in ("", *AGAINST):
+                grid.add_column(column, justify="right" if column else "left")
+            for row in compared:
+                grid.add_row(row["name"], *_apart(row))
+            shown.append(grid)
     return shown
 
 
@@ -83,15 +90,21 @@ def as_markdown(tables: dict[str, Any]) -> str:
             cells = [_with_interval(row["figures"].get(figure)) for figure in FIGURES]
             lines.append(f"| {name} | {_folds(row)} | {_millions(row['parameters'])} | {' | '.join(cells)} |")
         lines.append("")
-        compared = [row for row in table["rows"] if row.get("minus_reference")]
+        compared = _compared(table)
         if compared:
             lines += [f"Less **{table['reference']}**, image for image:", ""]
             lines += ["| | " + " | ".join(AGAINST) + " |", "|---|" + "---:|" * len(AGAINST)]
-        for row in compared:
-            cells = [_with_interval(row["minus_reference"].get(figure), "+") for figure in AGAINST]
-            lines.append(f"| {row['name']} | {' | '.join(cells)} |")
+        lines += [f"| {row['name']} | {' | '.join(_apart(row))} |" for row in compared]
         lines += [""] if compared else []
     return "\n".join(lines)
+
+
+def _compared(table: dict[str, Any]) -> list[dict[str, Any]]:
+    return [row for row in table["rows"] if row.get("minus_reference")]
+
+
+def _apart(row: dict[str, Any]) -> list[str]:
+    return [_with_interval(row["minus_reference"].get(figure), "+") for figure in AGAINST]
 
 
 def _value(figure: dict[str, Any] | None, sign: str = "") -> str:
