@@ -11,6 +11,7 @@ import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,7 @@ class Daemon:
         self._metrics = Metrics()
         self._warm = False
         self._should_exit = threading.Event()
+        self._signals: SimpleQueue[int | None] = SimpleQueue()
         self._exit_code = 0
         self._reload = threading.Event()
         self.hung = False
@@ -101,6 +103,7 @@ class Daemon:
         # On a terminal this signal says that the terminal is gone, and the daemon should be, too.
         if hasattr(signal, "SIGHUP") and not sys.stderr.isatty():
             previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_reload)
+        threading.Thread(target=self._heed_signals, name="signals", daemon=True).start()
         threading.Thread(target=self._bound_the_end, name="drain", daemon=True).start()
         try:
             return self._run()
@@ -109,6 +112,7 @@ class Daemon:
             self._should_exit.set()
             for number, handler in previous.items():
                 signal.signal(number, handler)
+            self._signals.put(None)
 
     def _bound_the_end(self) -> None:
         """End the process if it has not ended by itself a while after it was asked to."""
@@ -419,10 +423,15 @@ class Daemon:
         # A second Ctrl-C is impatience; a second SIGTERM is not: supervisors send it to child and group.
         if number == signal.SIGINT and self._should_exit.is_set():
             raise KeyboardInterrupt
-        self._should_exit.set()
+        # Not the event itself: the main thread may be inside its lock at this moment, for good then.
+        self._signals.put(number)
 
-    def _on_reload(self, _number: int, _frame: FrameType | None) -> None:
-        self._reload.set()
+    def _on_reload(self, number: int, _frame: FrameType | None) -> None:
+        self._signals.put(number)
+
+    def _heed_signals(self) -> None:
+        while (number := self._signals.get()) is not None:
+            (self._should_exit if number in (signal.SIGINT, signal.SIGTERM) else self._reload).set()
 
     def _on_new_model(self, model: Model) -> None:
         self._model = model
