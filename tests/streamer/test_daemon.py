@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -297,3 +298,23 @@ def test_the_memory_of_a_lost_source_goes_back_to_the_system(monkeypatch: pytest
     assert given_back == []
     made._on_event(feed, "lost", "")
     assert given_back == ["all"]
+
+
+def test_a_signal_is_heeded_though_it_comes_while_the_main_thread_is_about_to_wait() -> None:
+    from streamer import daemon as life
+    from streamer.config import Config, SourceConfig
+
+    made = life.Daemon(Config(source=(SourceConfig(uri=PHANTOM, name="probe"),)))
+    threading.Thread(target=made._heed_signals, daemon=True).start()
+    handled = threading.Event()
+
+    def main_thread() -> None:
+        with made._should_exit._cond:  # type: ignore[attr-defined]  # as within Event.wait
+            made._on_signal(signal.SIGTERM, None)
+        handled.set()
+
+    threading.Thread(target=main_thread, daemon=True).start()
+
+    assert handled.wait(5)
+    assert made._should_exit.wait(5)
+    made._signals.put(None)
